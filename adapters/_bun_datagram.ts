@@ -1,0 +1,137 @@
+/**
+ * Bun's own UDP sockets: unlike node:dgram on Bun they say when the kernel's buffer is full, instead of dropping.
+ *
+ * @module
+ */
+import { checkDatagram, MAX_PENDING_DATAGRAMS } from "./_datagram.ts";
+import { abortable, abortError, connectError, toConnectError } from "./_errors.ts";
+import { Inbox } from "./_inbox.ts";
+import { builtin } from "./_node_builtins.ts";
+import { formatAddress, inetAddress, isIP } from "./address.ts";
+import type {
+  Datagram,
+  DatagramOptions,
+  InetAddress,
+  ReceivedDatagram,
+  WaitOptions,
+} from "./types.ts";
+
+interface BunUdpSocket {
+  readonly hostname: string;
+  readonly port: number;
+  /** False if the kernel's buffer is full; then `drain` follows. */
+  send(data: Uint8Array, port: number, address: string): boolean;
+  close(): void;
+}
+
+interface BunUdp {
+  udpSocket(options: Record<string, unknown>): Promise<BunUdpSocket>;
+}
+
+/** Binds a UDP socket. */
+export async function bindBunDatagram(
+  at: InetAddress,
+  options: DatagramOptions,
+): Promise<Datagram> {
+  const doing = `binding UDP ${formatAddress(at)}`;
+  const { signal } = options;
+  if (signal?.aborted) throw abortError(signal, doing);
+  const { Bun } = globalThis as { Bun?: BunUdp };
+  if (Bun === undefined) throw connectError("unsupported", `${doing} with Bun`);
+  const datagram = new BunDatagram(options, `receiving on UDP ${formatAddress(at)}`);
+  const opening = Bun.udpSocket({
+    hostname: at.hostname,
+    port: at.port,
+    socket: {
+      data: (_socket: unknown, data: Uint8Array, port: number, host: string) =>
+        datagram.received(data, inetAddress(host, port)),
+      drain: () => datagram.drained(),
+      // A dead port's ICMP answer comes here; UDP promises nothing, so it is no error of ours.
+      error: () => {},
+    },
+  });
+  datagram.open(await abortable(opening, signal, doing, (late) => late.close()));
+  return datagram;
+}
+
+class BunDatagram implements Datagram {
+  readonly #inbox: Inbox<ReceivedDatagram>;
+  readonly #doing: string;
+  #socket!: BunUdpSocket;
+  #close: Promise<void> | undefined;
+  /** Sends wait for their turn, so that they leave in the order of the calls. */
+  #sending: Promise<void> = Promise.resolve();
+  #wake: (() => void) | undefined;
+
+  constructor(options: DatagramOptions, doing: string) {
+    this.#doing = doing;
+    this.#inbox = new Inbox(options.maxPending ?? MAX_PENDING_DATAGRAMS, doing);
+  }
+
+  open(socket: BunUdpSocket): void {
+    this.#socket = socket;
+  }
+
+  received(data: Uint8Array, from: InetAddress): void {
+    this.#inbox.push({
+      data: new Uint8Array(data.buffer, data.byteOffset, data.byteLength),
+      from,
+    });
+  }
+
+  drained(): void {
+    this.#wake?.();
+  }
+
+  get addr(): InetAddress {
+    return inetAddress(this.#socket.hostname, this.#socket.port);
+  }
+  get dropped(): number {
+    return this.#inbox.dropped;
+  }
+  get closed(): Promise<void> {
+    return this.#inbox.closed;
+  }
+
+  send(data: Uint8Array, to: InetAddress): Promise<void> {
+    const sent = this.#sending.then(() => this.#send(data, to));
+    this.#sending = sent.catch(() => {});
+    return sent;
+  }
+
+  async #send(data: Uint8Array, to: InetAddress): Promise<void> {
+    const doing = checkDatagram(data, to, this.#close !== undefined);
+    try {
+      // Bun takes IP literals only.
+      const host = isIP(to.hostname)
+        ? to.hostname
+        : (await builtin("node:dns/promises").lookup(to.hostname)).address;
+      while (!this.#socket.send(data, to.port, host)) {
+        await new Promise<void>((resolve) => this.#wake = resolve);
+        if (this.#close !== undefined) throw connectError("closed", doing);
+      }
+    } catch (error) {
+      throw toConnectError(error, doing);
+    }
+  }
+
+  receive(options?: WaitOptions): Promise<ReceivedDatagram> {
+    return this.#inbox.take(options);
+  }
+
+  close(): Promise<void> {
+    return this.#close ??= Promise.resolve().then(() => {
+      this.#inbox.end(connectError("closed", this.#doing));
+      this.#socket.close();
+      this.#wake?.();
+    });
+  }
+
+  [Symbol.asyncIterator](): AsyncGenerator<ReceivedDatagram, void> {
+    return this.#inbox.iterate();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}

@@ -1,0 +1,124 @@
+/**
+ * The few parts of node's built-in modules that the adapters use, with structural types of their own, and the way to
+ * them: `process.getBuiltinModule` at call time works in Deno, Bun and Node 22.3 or newer, asks no permission until it is used, and
+ * leaves nothing for a browser's bundler to trip over.
+ *
+ * @module
+ */
+import { connectError } from "./_errors.ts";
+
+type Listener = (...args: never[]) => void;
+
+interface Emitter {
+  on(event: string, listener: Listener): this;
+  once(event: string, listener: Listener): this;
+  off(event: string, listener: Listener): this;
+}
+
+/** A `net.Socket` or `tls.TLSSocket`. */
+export interface NodeSocket extends Emitter {
+  readonly localAddress?: string;
+  readonly localPort?: number;
+  readonly remoteAddress?: string;
+  readonly remotePort?: number;
+  readonly destroyed: boolean;
+  readonly _handle?: { readonly fd?: number } | null;
+  read(): Uint8Array | null;
+  write(bytes: Uint8Array, done: (error?: Error | null) => void): boolean;
+  end(done: (error?: Error | null) => void): void;
+  destroy(error?: Error): void;
+  resetAndDestroy?(): void;
+  setNoDelay(on: boolean): void;
+  setKeepAlive(on: boolean, delayMs: number): void;
+  // TLS only.
+  readonly authorized?: boolean;
+  readonly alpnProtocol?: string | false | null;
+  getProtocol?(): string | null;
+  getPeerCertificate?(): { readonly raw?: Uint8Array };
+}
+
+/** A `net.Server` or `tls.Server`. */
+export interface NodeServer extends Emitter {
+  listen(options: Record<string, unknown>): void;
+  address(): { readonly address: string; readonly port: number } | string | null;
+  close(done?: () => void): void;
+}
+
+/** A `dgram.Socket`. */
+export interface NodeDatagramSocket extends Emitter {
+  bind(options: { port: number; address: string; exclusive: boolean }): void;
+  address(): { readonly address: string; readonly port: number };
+  send(
+    data: Uint8Array,
+    port: number,
+    address: string,
+    done: (error: Error | null) => void,
+  ): void;
+  close(done?: () => void): void;
+}
+
+interface Stats {
+  readonly ino: bigint;
+  readonly dev: bigint;
+  readonly mode: bigint;
+  isSocket(): boolean;
+}
+
+interface Builtins {
+  "node:net": {
+    connect(options: Record<string, unknown>): NodeSocket;
+    createServer(options: Record<string, unknown>): NodeServer;
+  };
+  "node:tls": {
+    connect(options: Record<string, unknown>): NodeSocket;
+    createServer(options: Record<string, unknown>): NodeServer;
+  };
+  "node:dgram": {
+    createSocket(options: Record<string, unknown>): NodeDatagramSocket;
+  };
+  "node:dns/promises": {
+    lookup(host: string): Promise<{ readonly address: string; readonly family: number }>;
+  };
+  "node:fs/promises": {
+    mkdtemp(prefix: string): Promise<string>;
+    chmod(path: string, mode: number): Promise<void>;
+    link(from: string, to: string): Promise<void>;
+    rename(from: string, to: string): Promise<void>;
+    unlink(path: string): Promise<void>;
+    rmdir(path: string): Promise<void>;
+    lstat(path: string, options: { bigint: true }): Promise<Stats>;
+  };
+  "node:path": {
+    resolve(path: string): string;
+    dirname(path: string): string;
+    join(...parts: string[]): string;
+  };
+  "node:ffi": unknown;
+  "bun:ffi": unknown;
+}
+
+interface ProcessLike {
+  readonly platform: string;
+  getBuiltinModule?(name: string): unknown;
+}
+
+function processLike(): ProcessLike | undefined {
+  return (globalThis as { process?: ProcessLike }).process;
+}
+
+/** A built-in module, or `undefined` where this runtime has none of that name. */
+export function findBuiltin<Name extends keyof Builtins>(name: Name): Builtins[Name] | undefined {
+  return processLike()?.getBuiltinModule?.(name) as Builtins[Name] | undefined;
+}
+
+/** A built-in module; `unsupported` where this runtime has none of that name. */
+export function builtin<Name extends keyof Builtins>(name: Name): Builtins[Name] {
+  const found = findBuiltin(name);
+  if (found === undefined) throw connectError("unsupported", `loading ${name}`);
+  return found;
+}
+
+/** The operating system in node's words: `linux`, `darwin`, `win32`, ... */
+export function platform(): string {
+  return processLike()?.platform ?? "unknown";
+}

@@ -1,0 +1,113 @@
+/**
+ * UDP by node:dgram: on Node, and on Deno (whose own needs an unstable flag).
+ *
+ * @module
+ */
+import { abortable, abortError, connectError, toConnectError } from "./_errors.ts";
+import { Inbox } from "./_inbox.ts";
+import { builtin, type NodeDatagramSocket } from "./_node_builtins.ts";
+import { formatAddress, inetAddress, isIPv6 } from "./address.ts";
+import { checkDatagram, MAX_PENDING_DATAGRAMS } from "./_datagram.ts";
+import type {
+  Datagram,
+  DatagramOptions,
+  InetAddress,
+  ReceivedDatagram,
+  WaitOptions,
+} from "./types.ts";
+
+/** Binds a UDP socket. */
+export async function bindNodeDatagram(
+  at: InetAddress,
+  options: DatagramOptions,
+): Promise<Datagram> {
+  const doing = `binding UDP ${formatAddress(at)}`;
+  const { signal } = options;
+  if (signal?.aborted) throw abortError(signal, doing);
+  let socket: NodeDatagramSocket | undefined;
+  try {
+    const { createSocket } = builtin("node:dgram");
+    const opened = socket = createSocket({
+      type: isIPv6(at.hostname) ? "udp6" : "udp4",
+      reuseAddr: options.reuseAddress ?? false,
+      ...(options.reusePort && { reusePort: true }),
+    });
+    const bound = new Promise<void>((resolve, reject) => {
+      opened.once("listening", () => resolve());
+      // Stays, since a late error must not end the process.
+      opened.on("error", (error: Error) => reject(error));
+    });
+    opened.bind({ port: at.port, address: at.hostname, exclusive: true });
+    await abortable(bound, signal, doing);
+    return new NodeDatagram(opened, options);
+  } catch (error) {
+    try {
+      socket?.close();
+    } catch {
+      // It never opened.
+    }
+    throw toConnectError(error, doing);
+  }
+}
+
+class NodeDatagram implements Datagram {
+  readonly addr: InetAddress;
+  readonly #socket: NodeDatagramSocket;
+  readonly #inbox: Inbox<ReceivedDatagram>;
+  #close: Promise<void> | undefined;
+
+  constructor(socket: NodeDatagramSocket, options: DatagramOptions) {
+    const { address, port } = socket.address();
+    this.addr = inetAddress(address, port);
+    this.#socket = socket;
+    this.#inbox = new Inbox(options.maxPending ?? MAX_PENDING_DATAGRAMS, this.#doing);
+    socket.on("message", (data: Uint8Array, from: { address: string; port: number }) => {
+      this.#inbox.push({
+        data: new Uint8Array(data.buffer, data.byteOffset, data.byteLength),
+        from: inetAddress(from.address, from.port),
+      });
+    });
+    socket.on("error", (error: Error) => this.#inbox.fail(toConnectError(error, this.#doing)));
+  }
+
+  get #doing(): string {
+    return `receiving on UDP ${formatAddress(this.addr)}`;
+  }
+  get dropped(): number {
+    return this.#inbox.dropped;
+  }
+  get closed(): Promise<void> {
+    return this.#inbox.closed;
+  }
+
+  send(data: Uint8Array, to: InetAddress): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const doing = checkDatagram(data, to, this.#close !== undefined);
+      const fail = (error: unknown) => reject(toConnectError(error, doing));
+      try {
+        this.#socket.send(data, to.port, to.hostname, (error) => error ? fail(error) : resolve());
+      } catch (error) {
+        fail(error);
+      }
+    });
+  }
+
+  receive(options?: WaitOptions): Promise<ReceivedDatagram> {
+    return this.#inbox.take(options);
+  }
+
+  close(): Promise<void> {
+    return this.#close ??= new Promise((resolve) => {
+      this.#inbox.end(connectError("closed", this.#doing));
+      this.#socket.close(() => resolve());
+    });
+  }
+
+  [Symbol.asyncIterator](): AsyncGenerator<ReceivedDatagram, void> {
+    return this.#inbox.iterate();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}

@@ -1,0 +1,116 @@
+/**
+ * node:net and node:tls sockets as {@linkcode RawSocket}.
+ *
+ * @module
+ */
+import type { NodeSocket } from "./_node_builtins.ts";
+import { connectError } from "./_errors.ts";
+import { readPeerCredentials } from "./_peer_credentials.ts";
+import type { RawSocket } from "./_socket_conn.ts";
+import { inetAddress } from "./address.ts";
+import type { Address, PeerCredentials, TlsInfo } from "./types.ts";
+
+/**
+ * Reads in paused mode: `socket.read()` at each `readable`. With a buffer of its own for each chunk that is as fast as `onread`
+ * (which wins only where one buffer is used again and again, and which accepted sockets do not have) and faster than
+ * 'data' events; and while its small buffer has room node goes on reading, so that a FIN is seen.
+ */
+export class NodeRawSocket implements RawSocket {
+  readonly local: Address | undefined;
+  readonly remote: Address | undefined;
+  readonly tls: TlsInfo | undefined;
+  readonly #socket: NodeSocket;
+  #ended = false;
+  #error: Error | undefined;
+  #wake: (() => void) | undefined;
+
+  /** `path` is given for unix sockets; an accepted one has no remote address. */
+  constructor(socket: NodeSocket, path?: { local?: string; remote?: string }) {
+    this.#socket = socket;
+    this.local = path ? unixAddress(path.local) : address(socket.localAddress, socket.localPort);
+    this.remote = path
+      ? unixAddress(path.remote)
+      : address(socket.remoteAddress, socket.remotePort);
+    this.tls = tlsInfo(socket);
+    const wake = () => this.#wake?.();
+    socket.on("readable", wake);
+    socket.on("end", () => {
+      this.#ended = true;
+      wake();
+    });
+    // Without this listener an error of the socket would end the process.
+    socket.on("error", (error: Error) => {
+      this.#error ??= error;
+      wake();
+    });
+    socket.on("close", () => {
+      this.#error ??= connectError("closed", "reading");
+      wake();
+    });
+  }
+
+  async read(): Promise<Uint8Array | null> {
+    for (;;) {
+      const chunk = this.#socket.read();
+      // A plain view: Buffer's own slice() would share memory where Uint8Array's copies.
+      if (chunk !== null) return new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.byteLength);
+      if (this.#ended) return null;
+      if (this.#error !== undefined) throw this.#error;
+      await new Promise<void>((resolve) => this.#wake = resolve);
+      this.#wake = undefined;
+    }
+  }
+
+  write(bytes: Uint8Array): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#socket.write(bytes, (error) => error ? reject(this.#error ?? error) : resolve());
+    });
+  }
+
+  shutdown(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#socket.end((error) => error ? reject(error) : resolve());
+    });
+  }
+
+  destroy(reset: boolean): void {
+    // Only plain TCP can be reset; node refuses it for unix and TLS sockets.
+    const resettable = reset && this.tls === undefined && this.remote !== undefined &&
+      "port" in this.remote && this.#socket.resetAndDestroy !== undefined;
+    if (resettable) this.#socket.resetAndDestroy!();
+    else this.#socket.destroy();
+  }
+
+  setNoDelay(on: boolean): void {
+    this.#socket.setNoDelay(on);
+  }
+
+  setKeepAlive(on: boolean, delayMs: number): void {
+    this.#socket.setKeepAlive(on, delayMs);
+  }
+
+  peerCredentials(): PeerCredentials | undefined {
+    const fd = this.#socket._handle?.fd;
+    const unix = this.remote === undefined || "path" in this.remote;
+    return unix && fd !== undefined && fd >= 0 ? readPeerCredentials(fd) : undefined;
+  }
+}
+
+function unixAddress(path: string | undefined): Address | undefined {
+  return path === undefined ? undefined : { path };
+}
+
+function address(host: string | undefined, port: number | undefined): Address | undefined {
+  return host === undefined || port === undefined ? undefined : inetAddress(host, port);
+}
+
+function tlsInfo(socket: NodeSocket): TlsInfo | undefined {
+  if (socket.getProtocol === undefined) return undefined;
+  const raw = socket.getPeerCertificate?.()?.raw;
+  return {
+    protocol: socket.getProtocol() ?? undefined,
+    alpn: socket.alpnProtocol || undefined,
+    authorized: socket.authorized === true,
+    peerCertificate: raw && new Uint8Array(raw),
+  };
+}

@@ -1,0 +1,103 @@
+/**
+ * Makes a {@linkcode Conn} of any byte stream: a WebSocketStream, a WebTransport stream, stdio, a pair in memory.
+ *
+ * @module
+ */
+import { connectError } from "./_errors.ts";
+import { openConn, type RawSocket } from "./_socket_conn.ts";
+import type { Address, Conn, ConnOptions, Duplex } from "./types.ts";
+
+/** Options of {@linkcode wrapConn}: the addresses to report, and what `close()` may take. */
+export interface WrapOptions extends ConnOptions {
+  /** What `Conn.local` says. */
+  readonly local?: Address | undefined;
+  /** What `Conn.remote` says. */
+  readonly remote?: Address | undefined;
+}
+
+class StreamSocket implements RawSocket {
+  readonly local: Address | undefined;
+  readonly remote: Address | undefined;
+  readonly #reader: ReadableStreamDefaultReader<Uint8Array>;
+  readonly #writer: WritableStreamDefaultWriter<Uint8Array>;
+
+  constructor(duplex: Duplex, options: WrapOptions) {
+    this.local = options.local;
+    this.remote = options.remote;
+    this.#reader = duplex.readable.getReader();
+    this.#writer = duplex.writable.getWriter();
+    // Failures are told by read() and write().
+    this.#reader.closed.catch(() => {});
+    this.#writer.closed.catch(() => {});
+    this.#writer.ready.catch(() => {});
+  }
+
+  async read(): Promise<Uint8Array | null> {
+    for (;;) {
+      const { done, value } = await this.#reader.read();
+      if (done) return null;
+      if (value.length > 0) return value;
+    }
+  }
+
+  async write(bytes: Uint8Array): Promise<void> {
+    await this.#writer.write(bytes);
+    // Not every sink takes its time before it resolves; `ready` is what says that it is full.
+    await this.#writer.ready;
+  }
+
+  shutdown(): Promise<void> {
+    return this.#writer.close();
+  }
+
+  destroy(): void {
+    const gone = connectError("reset", "talking to the other end");
+    this.#reader.cancel(gone).catch(() => {});
+    this.#writer.abort(gone).catch(() => {});
+  }
+
+  setNoDelay(): void {}
+  setKeepAlive(): void {}
+  peerCredentials(): undefined {}
+}
+
+/**
+ * Wraps `duplex` into a {@linkcode Conn} that owns both of its halves; a Conn is given back as it is. An error of the stream
+ * that says nothing of its kind becomes a ConnectError `other` with the original as `cause`.
+ *
+ * @example
+ * ```ts
+ * import { wrapConn } from "@trunkline/sockets/auto";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const echo = new TransformStream<Uint8Array, Uint8Array>();
+ * const conn = wrapConn(echo);
+ * const written = conn.write(new TextEncoder().encode("hello"));
+ * assertEquals(new TextDecoder().decode((await conn.read())!), "hello");
+ * await written;
+ * await conn.close();
+ * ```
+ */
+export function wrapConn(duplex: Duplex | Conn, options: WrapOptions = {}): Conn {
+  if ("closeWrite" in duplex) return duplex;
+  return openConn(new StreamSocket(duplex, options), options);
+}
+
+/** Bytes that each direction of a {@linkcode connPair} holds before a write waits. */
+const PAIR_BYTES = 64 * 1024;
+
+/** Two connections in memory: what is written to one is read from the other. For tests and for peers in one process. */
+export function connPair(options: ConnOptions = {}): [Conn, Conn] {
+  const strategy = { highWaterMark: PAIR_BYTES, size: (chunk: Uint8Array) => chunk.byteLength };
+  // A copy, as a kernel makes one: the writer may use its buffer again.
+  const copy = {
+    transform: (chunk: Uint8Array, out: TransformStreamDefaultController<Uint8Array>) =>
+      out.enqueue(chunk.slice()),
+  };
+  const there = new TransformStream<Uint8Array, Uint8Array>(copy, undefined, strategy);
+  const back = new TransformStream<Uint8Array, Uint8Array>(copy, undefined, strategy);
+  return [
+    wrapConn({ readable: back.readable, writable: there.writable }, options),
+    wrapConn({ readable: there.readable, writable: back.writable }, options),
+  ];
+}
