@@ -6,7 +6,7 @@
 import { checkDatagram, MAX_PENDING_DATAGRAMS } from "./_datagram.ts";
 import { abortable, abortError, connectError, toConnectError } from "./_errors.ts";
 import { Inbox } from "./_inbox.ts";
-import { builtin } from "./_node_builtins.ts";
+import { builtin, runtimeGlobal } from "./_node_builtins.ts";
 import { formatAddress, inetAddress, isIP } from "./address.ts";
 import type {
   Datagram,
@@ -36,10 +36,10 @@ export async function bindBunDatagram(
   const doing = `binding UDP ${formatAddress(at)}`;
   const { signal } = options;
   if (signal?.aborted) throw abortError(signal, doing);
-  const { Bun } = globalThis as { Bun?: BunUdp };
-  if (Bun === undefined) throw connectError("unsupported", `${doing} with Bun`);
+  const bun = runtimeGlobal<BunUdp>("Bun");
+  if (bun === undefined) throw connectError("unsupported", `${doing} with Bun`);
   const datagram = new BunDatagram(options, `receiving on UDP ${formatAddress(at)}`);
-  const opening = Bun.udpSocket({
+  const opening = bun.udpSocket({
     hostname: at.hostname,
     port: at.port,
     socket: {

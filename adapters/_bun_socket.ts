@@ -82,6 +82,8 @@ export class BunRawSocket implements RawSocket {
 
   gone(error?: Error): void {
     this.#error ??= error;
+    // After our FIN, the peer's is told as a close without an error and not as an end.
+    if (error === undefined) this.#ended = true;
     this.#closed = true;
     this.#wake?.();
     this.#wakeWriter?.();
@@ -131,7 +133,7 @@ export class BunRawSocket implements RawSocket {
       if (reset) this.#socket.terminate();
       else this.#socket.end();
     }
-    this.gone();
+    this.gone(connectError("closed", "reading"));
   }
 
   setNoDelay(on: boolean): void {

@@ -102,6 +102,11 @@ interface ProcessLike {
   getBuiltinModule?(name: string): unknown;
 }
 
+/** The global object of a runtime, seen as the part of it that the caller uses; `undefined` elsewhere. */
+export function runtimeGlobal<T>(name: "Bun" | "Deno"): T | undefined {
+  return (globalThis as Record<string, unknown>)[name] as T | undefined;
+}
+
 function processLike(): ProcessLike | undefined {
   return (globalThis as { process?: ProcessLike }).process;
 }

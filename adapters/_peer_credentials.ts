@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { findBuiltin, platform } from "./_node_builtins.ts";
+import { findBuiltin, platform, runtimeGlobal } from "./_node_builtins.ts";
 import type { PeerCredentials } from "./types.ts";
 
 /** `getsockopt(fd, level, name, value, length)` of the C library. */
@@ -57,7 +57,7 @@ export function readPeerCredentials(fd: number): PeerCredentials | undefined {
 
 function callGetSockOpt(fd: number, value: Uint8Array, length: Uint8Array): number {
   const call = (getsockopt: GetSockOpt) => getsockopt(fd, SOL_SOCKET, SO_PEERCRED, value, length);
-  const deno = (globalThis as { Deno?: DlopenLike }).Deno;
+  const deno = runtimeGlobal<DlopenLike>("Deno");
   const dlopen = deno ?? (findBuiltin("bun:ffi") as DlopenLike | undefined);
   if (dlopen !== undefined) {
     const buffer = deno ? "buffer" : "ptr";

@@ -357,7 +357,7 @@ export class SocketConn implements Conn {
   }
 
   get readable(): ReadableStream<Uint8Array> {
-    return this.#readable ??= new ReadableStream<Uint8Array>({
+    const source: UnderlyingByteSource = {
       type: "bytes",
       pull: async (controller) => {
         const chunk = await this.read();
@@ -374,7 +374,8 @@ export class SocketConn implements Conn {
         this.#cancelled = true;
         if (this.#finSent) return this.close();
       },
-    }, { highWaterMark: 0 }) as ReadableStream<Uint8Array>;
+    };
+    return this.#readable ??= new ReadableStream(source, { highWaterMark: 0 });
   }
 
   get writable(): WritableStream<Uint8Array> {

@@ -16,6 +16,7 @@
  *
  * @module
  */
+import { runtimeGlobal } from "./_node_builtins.ts";
 import { bun } from "./bun.ts";
 import { deno } from "./deno.ts";
 import { node } from "./node.ts";
@@ -36,9 +37,9 @@ export { formatAddress, parseAddress } from "./address.ts";
 export { connPair, wrapConn, type WrapOptions } from "./wrap.ts";
 
 function transport(): Transport {
-  const { Bun, Deno } = globalThis as { Bun?: unknown; Deno?: unknown };
   // Node, or a runtime that has node's modules; in any other the calls fail with `unsupported`.
-  return Bun !== undefined ? bun : Deno !== undefined ? deno : node;
+  if (runtimeGlobal("Bun") !== undefined) return bun;
+  return runtimeGlobal("Deno") !== undefined ? deno : node;
 }
 
 /**

@@ -20,6 +20,7 @@ import { bindBunDatagram } from "./_bun_datagram.ts";
 import { BunRawSocket, type BunSocket, type BunSocketHandler } from "./_bun_socket.ts";
 import { abortable, abortError, connectError, toConnectError } from "./_errors.ts";
 import { Inbox } from "./_inbox.ts";
+import { runtimeGlobal } from "./_node_builtins.ts";
 import { openConn } from "./_socket_conn.ts";
 import { bindUnix, checkUnixPath, SOCKET_MODE } from "./_unix_file.ts";
 import { formatAddress, inetAddress, toAddress, toInetAddress } from "./address.ts";
@@ -58,9 +59,9 @@ interface BunLike {
 }
 
 function bunLike(doing: string): BunLike {
-  const { Bun } = globalThis as { Bun?: BunLike };
-  if (Bun === undefined) throw connectError("unsupported", `${doing} with Bun`);
-  return Bun;
+  const bun = runtimeGlobal<BunLike>("Bun");
+  if (bun === undefined) throw connectError("unsupported", `${doing} with Bun`);
+  return bun;
 }
 
 /** Bun calls one handler object for all sockets of a listener; each socket carries its own state in `data`. */

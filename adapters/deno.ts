@@ -20,6 +20,7 @@
  */
 import { abortable, abortError, connectError, toConnectError } from "./_errors.ts";
 import { Inbox } from "./_inbox.ts";
+import { runtimeGlobal } from "./_node_builtins.ts";
 import { openConn, type RawSocket } from "./_socket_conn.ts";
 import { bindUnix, checkUnixPath, SOCKET_MODE } from "./_unix_file.ts";
 import { formatAddress, inetAddress, toAddress } from "./address.ts";
@@ -66,9 +67,9 @@ interface DenoLike {
 }
 
 function denoLike(doing: string): DenoLike {
-  const { Deno } = globalThis as { Deno?: DenoLike };
-  if (Deno === undefined) throw connectError("unsupported", `${doing} with Deno`);
-  return Deno;
+  const deno = runtimeGlobal<DenoLike>("Deno");
+  if (deno === undefined) throw connectError("unsupported", `${doing} with Deno`);
+  return deno;
 }
 
 /** First and largest size of the memory that is read into: it grows while reads fill it, so an idle connection holds little. */

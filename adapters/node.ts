@@ -20,7 +20,7 @@
 import { abortable, abortError, connectError, toConnectError } from "./_errors.ts";
 import { Inbox } from "./_inbox.ts";
 import { bindNodeDatagram } from "./_node_datagram.ts";
-import { builtin, type NodeServer, type NodeSocket } from "./_node_builtins.ts";
+import { builtin, type NodeServer, type NodeSocket, runtimeGlobal } from "./_node_builtins.ts";
 import { NodeRawSocket } from "./_node_socket.ts";
 import { openConn } from "./_socket_conn.ts";
 import { bindUnix, checkUnixPath, SOCKET_MODE } from "./_unix_file.ts";
@@ -193,19 +193,17 @@ async function startServer(
  * `error` event; so it is asked first.
  */
 async function checkDenoPermission(target: Record<string, unknown>): Promise<void> {
-  const { Deno } = globalThis as {
-    Deno?: { permissions: { query(p: unknown): Promise<{ state: string }> } };
-  };
-  if (Deno === undefined || target.path !== undefined) return;
-  const host = `${
-    isIP(String(target.host)) && String(target.host).includes(":")
-      ? `[${target.host}]`
-      : target.host
-  }:${target.port}`;
-  const { state } = await Deno.permissions.query({ name: "net", host });
-  if (state === "denied" || state === "prompt") {
+  const deno = runtimeGlobal<DenoPermissions>("Deno");
+  if (deno === undefined || typeof target.host !== "string") return;
+  const host = formatAddress({ hostname: target.host, port: Number(target.port) });
+  const { state } = await deno.permissions.query({ name: "net", host });
+  if (state !== "granted") {
     throw connectError("permission", `listening on ${host} (needs --allow-net=${host})`);
   }
+}
+
+interface DenoPermissions {
+  readonly permissions: { query(descriptor: unknown): Promise<{ readonly state: string }> };
 }
 
 class NodeListener implements Listener {
