@@ -129,11 +129,11 @@ export class BunRawSocket implements RawSocket {
   }
 
   destroy(reset: boolean): void {
-    if (!this.#closed) {
-      if (reset) this.#socket.terminate();
-      else this.#socket.end();
-    }
+    if (this.#closed) return;
+    // First, since Bun calls back at once.
     this.gone(connectError("closed", "reading"));
+    if (reset) this.#socket.terminate();
+    else this.#socket.end();
   }
 
   setNoDelay(on: boolean): void {

@@ -139,6 +139,7 @@ export class SocketConn implements Conn {
     try {
       while (this.#readers.size > 0 && !this.#eof) {
         const chunk = await this.#raw.read();
+        if (this.#released) break;
         if (chunk === null) this.#eof = true;
         else this.#deliver(chunk);
       }

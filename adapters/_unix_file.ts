@@ -6,6 +6,7 @@
  */
 import { builtin, platform } from "./_node_builtins.ts";
 import { connectError, toConnectError } from "./_errors.ts";
+import { formatAddress } from "./address.ts";
 import { ConnectError } from "./types.ts";
 
 /** The longest path that fits `sun_path` and its final NUL. Longer ones are cut or refused, by runtime; we refuse. */
@@ -55,10 +56,14 @@ export async function bindUnix<T>(
   close: (listener: T) => void,
 ): Promise<BoundUnix<T>> {
   checkUnixPath(path);
+  const doing = `listening on ${formatAddress({ path })}`;
   if (path.startsWith("\0")) {
-    return { listener: await bind(path), unlink: () => Promise.resolve() };
+    try {
+      return { listener: await bind(path), unlink: () => Promise.resolve() };
+    } catch (error) {
+      throw toConnectError(error, doing);
+    }
   }
-  const doing = `listening on ${path}`;
   const fs = builtin("node:fs/promises");
   const { dirname, join, resolve } = builtin("node:path");
   const parent = dirname(path);

@@ -1,0 +1,2 @@
+// deno-lint-ignore-file
+export function datagramSuite(..._: any[]): void {}

@@ -1,0 +1,4 @@
+import { deno } from "@trunkline/sockets/deno";
+import { adapterTests } from "./adapter_kinds.ts";
+
+adapterTests("deno", deno);
