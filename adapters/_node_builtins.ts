@@ -12,7 +12,7 @@ type Listener = (...args: never[]) => void;
 interface Emitter {
   on(event: string, listener: Listener): this;
   once(event: string, listener: Listener): this;
-  off(event: string, listener: Listener): this;
+  emit(event: string, ...args: unknown[]): boolean;
 }
 
 /** A `net.Socket` or `tls.TLSSocket`. */
@@ -35,6 +35,12 @@ export interface NodeSocket extends Emitter {
   readonly alpnProtocol?: string | false | null;
   getProtocol?(): string | null;
   getPeerCertificate?(): { readonly raw?: Uint8Array };
+}
+
+/** A `stream.Duplex`. */
+export interface NodeDuplex extends Emitter {
+  push(chunk: Uint8Array | null): boolean;
+  destroy(error?: Error): void;
 }
 
 /** A `net.Server` or `tls.Server`. */
@@ -72,6 +78,10 @@ interface Builtins {
   "node:tls": {
     connect(options: Record<string, unknown>): NodeSocket;
     createServer(options: Record<string, unknown>): NodeServer;
+    createSecureContext(options: Record<string, unknown>): unknown;
+  };
+  "node:stream": {
+    readonly Duplex: new (options: Record<string, unknown>) => NodeDuplex;
   };
   "node:dgram": {
     createSocket(options: Record<string, unknown>): NodeDatagramSocket;

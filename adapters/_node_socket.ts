@@ -10,6 +10,12 @@ import type { RawSocket } from "./_socket_conn.ts";
 import { inetAddress } from "./address.ts";
 import type { Address, PeerCredentials, TlsInfo } from "./types.ts";
 
+/** The path of a unix socket's ends, which node does not tell. */
+export interface SocketPath {
+  readonly local?: string;
+  readonly remote?: string;
+}
+
 /**
  * Reads in paused mode: `socket.read()` at each `readable`. With a buffer of its own for each chunk that is as fast as `onread`
  * (which wins only where one buffer is used again and again, and which accepted sockets do not have) and faster than
@@ -20,13 +26,18 @@ export class NodeRawSocket implements RawSocket {
   readonly remote: Address | undefined;
   readonly tls: TlsInfo | undefined;
   readonly #socket: NodeSocket;
+  readonly #waiting: ((yes: boolean) => void) | undefined;
   #ended = false;
   #error: Error | undefined;
   #wake: (() => void) | undefined;
 
-  /** `path` is given for unix sockets; an accepted one has no remote address. */
-  constructor(socket: NodeSocket, path?: { local?: string; remote?: string }) {
+  /**
+   * @param path given for unix sockets; an accepted one has no remote address
+   * @param waiting told when a wait for data begins and ends
+   */
+  constructor(socket: NodeSocket, path?: SocketPath, waiting?: (yes: boolean) => void) {
     this.#socket = socket;
+    this.#waiting = waiting;
     this.local = path ? unixAddress(path.local) : address(socket.localAddress, socket.localPort);
     this.remote = path
       ? unixAddress(path.remote)
@@ -56,7 +67,11 @@ export class NodeRawSocket implements RawSocket {
       if (chunk !== null) return new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.byteLength);
       if (this.#ended) return null;
       if (this.#error !== undefined) throw this.#error;
-      await new Promise<void>((resolve) => this.#wake = resolve);
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+        this.#waiting?.(true);
+      });
+      this.#waiting?.(false);
       this.#wake = undefined;
     }
   }

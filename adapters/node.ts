@@ -22,9 +22,10 @@ import { Inbox } from "./_inbox.ts";
 import { bindNodeDatagram } from "./_node_datagram.ts";
 import { builtin, type NodeServer, type NodeSocket, runtimeGlobal } from "./_node_builtins.ts";
 import { NodeRawSocket } from "./_node_socket.ts";
-import { openConn } from "./_socket_conn.ts";
+import { clientOptions, createTlsServer, startTls } from "./_node_tls.ts";
+import { openConn, type RawSocket } from "./_socket_conn.ts";
 import { bindUnix, checkUnixPath, SOCKET_MODE } from "./_unix_file.ts";
-import { formatAddress, inetAddress, isIP, toAddress, toInetAddress } from "./address.ts";
+import { formatAddress, inetAddress, toAddress, toInetAddress } from "./address.ts";
 import type {
   Address,
   Conn,
@@ -34,9 +35,6 @@ import type {
   InetAddress,
   Listener,
   ListenOptions,
-  TlsConnectOptions,
-  TlsListenOptions,
-  TlsOptions,
   Transport,
   WaitOptions,
 } from "./types.ts";
@@ -49,8 +47,6 @@ export { connPair, wrapConn, type WrapOptions } from "./wrap.ts";
 export const MAX_PENDING_CONNECTIONS = 512;
 /** Default of `backlog`. */
 export const BACKLOG = 511;
-/** Default of `handshakeTimeoutMs`. */
-export const HANDSHAKE_TIMEOUT_MS = 10_000;
 
 /**
  * Connects to `address`; with `tls` it resolves after the handshake and the check of the certificate.
@@ -67,72 +63,33 @@ export async function connect(
   if (signal?.aborted) throw abortError(signal, doing);
   if ("path" in to) checkUnixPath(to.path);
 
-  const target = "path" in to ? { path: to.path } : {
-    host: to.hostname,
-    port: to.port,
-    localAddress: options.localAddress,
-  };
-  const tls = options.tls === true ? {} : options.tls || undefined;
-  let socket: NodeSocket;
+  const tls = options.tls && clientOptions(options.tls === true ? {} : options.tls, to);
+  const path = "path" in to ? { remote: to.path } : undefined;
+  const target = "path" in to
+    ? { path: to.path }
+    : { host: to.hostname, port: to.port, localAddress: options.localAddress };
+  let destroy: (() => void) | undefined;
   try {
-    socket = tls === undefined
-      ? builtin("node:net").connect({ ...target, allowHalfOpen: true })
-      : builtin("node:tls").connect({ ...target, allowHalfOpen: true, ...clientTls(tls, to) });
+    const socket = builtin("node:net").connect({ ...target, allowHalfOpen: true });
+    destroy = () => socket.destroy();
+    await abortable(once(socket, "connect"), signal, doing);
+    if (!tls) return openConn(new NodeRawSocket(socket, path), options);
+    const starting = startTls(socket, tls, path);
+    destroy = () => starting.destroy();
+    return openConn(await abortable(starting.secured, signal, doing), options);
   } catch (error) {
+    destroy?.();
     throw toConnectError(error, doing);
   }
-  const connected = once(socket, tls === undefined ? "connect" : "secureConnect");
-  try {
-    await abortable(connected, signal, doing);
-  } catch (error) {
-    socket.destroy();
-    throw error;
-  }
-  const raw = new NodeRawSocket(socket, "path" in to ? { remote: to.path } : undefined);
-  return openConn(raw, options);
 }
 
 /** Waits for `event`; an error first rejects. The error listener stays, since late errors must not end the process. */
-function once(socket: NodeSocket | NodeServer, event: string): Promise<void> {
+function once(emitter: NodeSocket | NodeServer, event: string): Promise<void> {
   return new Promise((resolve, reject) => {
-    socket.once(event, () => resolve());
-    socket.on("error", (error: Error) => reject(error));
-    socket.once("close", () => reject(connectError("reset", "waiting for the connection")));
+    emitter.once(event, () => resolve());
+    emitter.on("error", (error: Error) => reject(error));
+    emitter.once("close", () => reject(connectError("reset", "waiting for the connection")));
   });
-}
-
-function commonTls(tls: TlsOptions): Record<string, unknown> {
-  return {
-    ...(tls.ca !== undefined && { ca: tls.ca }),
-    ...(tls.cert !== undefined && { cert: tls.cert }),
-    ...(tls.key !== undefined && { key: tls.key }),
-    ...(tls.alpn !== undefined && { ALPNProtocols: tls.alpn }),
-    minVersion: tls.minVersion ?? "TLSv1.2",
-  };
-}
-
-function clientTls(tls: TlsConnectOptions, to: Address): Record<string, unknown> {
-  const name = tls.serverName ?? ("path" in to ? undefined : to.hostname);
-  if (name === undefined) {
-    throw new TypeError(
-      `connecting to ${formatAddress(to)}: TLS over a unix socket needs serverName`,
-    );
-  }
-  return {
-    ...commonTls(tls),
-    // SNI carries no IP literals; `host` is what the certificate is then compared with.
-    ...(isIP(name) ? { host: name } : { servername: name }),
-    rejectUnauthorized: tls.verify ?? true,
-  };
-}
-
-function serverTls(tls: TlsListenOptions): Record<string, unknown> {
-  return {
-    ...commonTls(tls),
-    requestCert: tls.requireClientCert ?? false,
-    rejectUnauthorized: tls.requireClientCert ?? false,
-    handshakeTimeout: tls.handshakeTimeoutMs ?? HANDSHAKE_TIMEOUT_MS,
-  };
 }
 
 /**
@@ -152,40 +109,18 @@ export async function listen(
     const { listener, unlink } = await bindUnix(
       at.path,
       options.mode ?? SOCKET_MODE,
-      (path) => startServer({ path }, options, doing),
+      (path) => NodeListener.start(at, { path }, options),
       async (path) => (await connect({ path }, { signal })).abort(),
-      (server) => server.close(),
+      (bound) => bound.close(),
     );
-    return new NodeListener(listener, at, options, unlink);
+    listener.unlink = unlink;
+    return listener;
   }
-  const target = { host: at.hostname, port: at.port };
-  const server = await startServer(target, options, doing);
-  const bound = server.address() as { address: string; port: number };
-  return new NodeListener(server, inetAddress(bound.address, bound.port), options);
-}
-
-async function startServer(
-  target: Record<string, unknown>,
-  options: ListenOptions,
-  doing: string,
-): Promise<NodeServer> {
-  let server: NodeServer;
   try {
-    server = options.tls === undefined
-      ? builtin("node:net").createServer({ allowHalfOpen: true })
-      : builtin("node:tls").createServer({ allowHalfOpen: true, ...serverTls(options.tls) });
-    await checkDenoPermission(target);
-    const listening = once(server, "listening");
-    server.listen({
-      ...target,
-      backlog: options.backlog ?? BACKLOG,
-      ...(options.reusePort && { reusePort: true }),
-    });
-    await abortable(listening, options.signal, doing, () => server.close());
+    return await NodeListener.start(at, { host: at.hostname, port: at.port }, options);
   } catch (error) {
     throw toConnectError(error, doing);
   }
-  return server;
 }
 
 /**
@@ -207,37 +142,57 @@ interface DenoPermissions {
 }
 
 class NodeListener implements Listener {
-  readonly addr: Address;
+  /** Removes the socket file. */
+  unlink: (() => Promise<void>) | undefined;
+  #addr: Address;
   readonly #server: NodeServer;
   readonly #inbox: Inbox<Conn>;
-  readonly #unlink: (() => Promise<void>) | undefined;
   #tlsFailures = 0;
   #close: Promise<void> | undefined;
 
-  constructor(
-    server: NodeServer,
-    addr: Address,
-    options: ListenOptions,
-    unlink?: () => Promise<void>,
-  ) {
-    this.addr = addr;
-    this.#server = server;
-    this.#unlink = unlink;
+  private constructor(addr: Address, options: ListenOptions) {
+    this.#addr = addr;
     this.#inbox = new Inbox(options.maxPending ?? MAX_PENDING_CONNECTIONS, this.#doing);
     const path = "path" in addr ? { local: addr.path } : undefined;
-    server.on(
-      options.tls === undefined ? "connection" : "secureConnection",
-      (socket: NodeSocket) => {
-        const conn = openConn(new NodeRawSocket(socket, path), options);
-        if (!this.#inbox.push(conn)) conn.abort();
-      },
-    );
-    server.on("tlsClientError", () => this.#tlsFailures++);
-    server.on("error", (error: Error) => this.#inbox.fail(toConnectError(error, this.#doing)));
+    const accept = (raw: RawSocket) => {
+      const conn = openConn(raw, options);
+      if (!this.#inbox.push(conn)) conn.abort();
+    };
+    this.#server = options.tls === undefined
+      ? builtin("node:net").createServer({ allowHalfOpen: true })
+        .on("connection", (socket: NodeSocket) => accept(new NodeRawSocket(socket, path)))
+      : createTlsServer(options.tls, path, accept, () => this.#tlsFailures++);
   }
 
+  /** Starts to listen on `target` for what callers know as `addr`. */
+  static async start(
+    addr: Address,
+    target: Record<string, unknown>,
+    options: ListenOptions,
+  ): Promise<NodeListener> {
+    await checkDenoPermission(target);
+    const listener = new NodeListener(addr, options);
+    const server = listener.#server;
+    const listening = once(server, "listening");
+    const { backlog = BACKLOG, reusePort } = options;
+    server.listen({ ...target, backlog, ...(reusePort && { reusePort }) });
+    await abortable(listening, options.signal, listener.#doing, () => server.close());
+    const bound = server.address();
+    if (bound !== null && typeof bound === "object") {
+      listener.#addr = inetAddress(bound.address, bound.port);
+    }
+    server.on(
+      "error",
+      (error: Error) => listener.#inbox.fail(toConnectError(error, listener.#doing)),
+    );
+    return listener;
+  }
+
+  get addr(): Address {
+    return this.#addr;
+  }
   get #doing(): string {
-    return `accepting on ${formatAddress(this.addr)}`;
+    return `accepting on ${formatAddress(this.#addr)}`;
   }
   get dropped(): number {
     return this.#inbox.dropped + this.#tlsFailures;
@@ -257,7 +212,7 @@ class NodeListener implements Listener {
   async #doClose(): Promise<void> {
     // The kernel stops listening at once; node's own callback would wait for every connection to end.
     this.#server.close();
-    await this.#unlink?.();
+    await this.unlink?.();
     for (const conn of this.#inbox.end(connectError("closed", this.#doing))) conn.abort();
   }
 

@@ -1,0 +1,97 @@
+/**
+ * TLS on a {@linkcode RawSocket} through a Duplex stream, which hands the TLS layer encrypted bytes only while somebody waits for
+ * plain ones.
+ *
+ * @module
+ */
+import { builtin, type NodeDuplex, type NodeSocket } from "./_node_builtins.ts";
+import { NodeRawSocket } from "./_node_socket.ts";
+import type { RawSocket } from "./_socket_conn.ts";
+import type { Address, PeerCredentials, TlsInfo } from "./types.ts";
+
+export class TlsOverRaw {
+  /** What node:tls gets as its socket. */
+  readonly duplex: NodeDuplex;
+  readonly #raw: RawSocket;
+  #shaken = false;
+  /** Somebody waits for plain bytes. */
+  #wanted = false;
+  #wake: (() => void) | undefined;
+
+  constructor(raw: RawSocket) {
+    this.#raw = raw;
+    const { Duplex } = builtin("node:stream");
+    const duplex: NodeDuplex = new Duplex({
+      allowHalfOpen: true,
+      read: () =>
+        this.#next().then((chunk) => duplex.push(chunk), (error) => duplex.destroy(error)),
+      write: (bytes: Uint8Array, _encoding: unknown, done: (error?: Error) => void) =>
+        raw.write(bytes).then(() => done(), done),
+      final: (done: (error?: Error) => void) => raw.shutdown().then(() => done(), done),
+      destroy: (error: Error | null, done: (error: Error | null) => void) => {
+        raw.destroy(false);
+        this.#want(true);
+        done(error);
+      },
+    });
+    // The error is told by the TLS socket above.
+    duplex.on("error", () => {});
+    this.duplex = duplex;
+  }
+
+  async #next(): Promise<Uint8Array | null> {
+    if (this.#shaken && !this.#wanted) await new Promise<void>((resolve) => this.#wake = resolve);
+    return await this.#raw.read();
+  }
+
+  /** Says whether somebody waits; a chunk may hold no plain bytes at all (session tickets), so that one may not be enough. */
+  #want(wanted: boolean): void {
+    this.#wanted = wanted;
+    if (wanted) this.#wake?.();
+  }
+
+  /** The plain side, once the handshake is done. */
+  secured(secure: NodeSocket): RawSocket {
+    this.#shaken = true;
+    return new SecuredSocket(secure, this.#raw, (waiting) => this.#want(waiting));
+  }
+}
+
+/** Plain bytes of the TLS socket, and all else of the socket below. */
+class SecuredSocket implements RawSocket {
+  readonly local: Address | undefined;
+  readonly remote: Address | undefined;
+  readonly tls: TlsInfo | undefined;
+  readonly #plain: NodeRawSocket;
+  readonly #below: RawSocket;
+
+  constructor(secure: NodeSocket, below: RawSocket, want: (waiting: boolean) => void) {
+    this.#plain = new NodeRawSocket(secure, undefined, want);
+    this.#below = below;
+    this.local = below.local;
+    this.remote = below.remote;
+    this.tls = this.#plain.tls;
+  }
+
+  read(): Promise<Uint8Array | null> {
+    return this.#plain.read();
+  }
+  write(bytes: Uint8Array): Promise<void> {
+    return this.#plain.write(bytes);
+  }
+  shutdown(): Promise<void> {
+    return this.#plain.shutdown();
+  }
+  destroy(reset: boolean): void {
+    this.#plain.destroy(reset);
+  }
+  setNoDelay(on: boolean): void {
+    this.#below.setNoDelay(on);
+  }
+  setKeepAlive(on: boolean, delayMs: number): void {
+    this.#below.setKeepAlive(on, delayMs);
+  }
+  peerCredentials(): PeerCredentials | undefined {
+    return this.#below.peerCredentials();
+  }
+}
