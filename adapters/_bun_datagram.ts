@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { checkDatagram, MAX_PENDING_DATAGRAMS } from "./_datagram.ts";
+import { checkDatagram, MAX_PENDING_DATAGRAMS, pastStaleErrors } from "./_datagram.ts";
 import { abortable, abortError, connectError, toConnectError } from "./_errors.ts";
 import { Inbox } from "./_inbox.ts";
 import { builtin, runtimeGlobal } from "./_node_builtins.ts";
@@ -39,18 +39,20 @@ export async function bindBunDatagram(
   const bun = runtimeGlobal<BunUdp>("Bun");
   if (bun === undefined) throw connectError("unsupported", `${doing} with Bun`);
   const datagram = new BunDatagram(options, `receiving on UDP ${formatAddress(at)}`);
-  const opening = bun.udpSocket({
-    hostname: at.hostname,
-    port: at.port,
-    socket: {
-      data: (_socket: unknown, data: Uint8Array, port: number, host: string) =>
-        datagram.received(data, inetAddress(host, port)),
-      drain: () => datagram.drained(),
-      // A dead port's ICMP answer comes here; UDP promises nothing, so it is no error of ours.
-      error: () => {},
-    },
-  });
-  datagram.open(await abortable(opening, signal, doing, (late) => late.close()));
+  // In a function, because Bun throws some errors at once.
+  const open = async () =>
+    await bun.udpSocket({
+      hostname: at.hostname,
+      port: at.port,
+      socket: {
+        data: (_socket: unknown, data: Uint8Array, port: number, host: string) =>
+          datagram.received(data, inetAddress(host, port)),
+        drain: () => datagram.drained(),
+        // A dead port's ICMP answer comes here; UDP promises nothing, so it is no error of ours.
+        error: () => {},
+      },
+    });
+  datagram.open(await abortable(open(), signal, doing, (late) => late.close()));
   return datagram;
 }
 
@@ -58,6 +60,8 @@ class BunDatagram implements Datagram {
   readonly #inbox: Inbox<ReceivedDatagram>;
   readonly #doing: string;
   #socket!: BunUdpSocket;
+  /** Noted, since a closed socket of Bun no longer knows it. */
+  #addr!: InetAddress;
   #close: Promise<void> | undefined;
   /** Sends wait for their turn, so that they leave in the order of the calls. */
   #sending: Promise<void> = Promise.resolve();
@@ -70,6 +74,7 @@ class BunDatagram implements Datagram {
 
   open(socket: BunUdpSocket): void {
     this.#socket = socket;
+    this.#addr = inetAddress(socket.hostname, socket.port);
   }
 
   received(data: Uint8Array, from: InetAddress): void {
@@ -84,7 +89,7 @@ class BunDatagram implements Datagram {
   }
 
   get addr(): InetAddress {
-    return inetAddress(this.#socket.hostname, this.#socket.port);
+    return this.#addr;
   }
   get dropped(): number {
     return this.#inbox.dropped;
@@ -106,10 +111,12 @@ class BunDatagram implements Datagram {
       const host = isIP(to.hostname)
         ? to.hostname
         : (await builtin("node:dns/promises").lookup(to.hostname)).address;
-      while (!this.#socket.send(data, to.port, host)) {
-        await new Promise<void>((resolve) => this.#wake = resolve);
-        if (this.#close !== undefined) throw connectError("closed", doing);
-      }
+      await pastStaleErrors(async () => {
+        while (!this.#socket.send(data, to.port, host)) {
+          await new Promise<void>((resolve) => this.#wake = resolve);
+          if (this.#close !== undefined) throw connectError("closed", doing);
+        }
+      });
     } catch (error) {
       throw toConnectError(error, doing);
     }

@@ -23,3 +23,21 @@ export function checkDatagram(data: Uint8Array, to: InetAddress, closed: boolean
   if (closed) throw connectError("closed", doing);
   return doing;
 }
+
+/** How often a send is tried again that failed with another datagram's error. */
+const STALE_ERROR_TRIES = 3;
+
+/**
+ * Calls `send` again where it fails with `ECONNREFUSED`: Bun reports the ICMP answer to an earlier datagram, perhaps to another peer, by
+ * failing the next send, which then has not happened.
+ */
+export async function pastStaleErrors(send: () => Promise<void>): Promise<void> {
+  for (let tries = 1;; tries++) {
+    try {
+      return await send();
+    } catch (error) {
+      const refused = (error as { code?: unknown }).code === "ECONNREFUSED";
+      if (!refused || tries === STALE_ERROR_TRIES) throw error;
+    }
+  }
+}

@@ -78,7 +78,6 @@ interface Builtins {
   "node:tls": {
     connect(options: Record<string, unknown>): NodeSocket;
     createServer(options: Record<string, unknown>): NodeServer;
-    createSecureContext(options: Record<string, unknown>): unknown;
   };
   "node:stream": {
     readonly Duplex: new (options: Record<string, unknown>) => NodeDuplex;

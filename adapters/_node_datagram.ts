@@ -7,7 +7,7 @@ import { abortable, abortError, connectError, toConnectError } from "./_errors.t
 import { Inbox } from "./_inbox.ts";
 import { builtin, type NodeDatagramSocket } from "./_node_builtins.ts";
 import { formatAddress, inetAddress, isIPv6 } from "./address.ts";
-import { checkDatagram, MAX_PENDING_DATAGRAMS } from "./_datagram.ts";
+import { checkDatagram, MAX_PENDING_DATAGRAMS, pastStaleErrors } from "./_datagram.ts";
 import type {
   Datagram,
   DatagramOptions,
@@ -80,16 +80,18 @@ class NodeDatagram implements Datagram {
     return this.#inbox.closed;
   }
 
-  send(data: Uint8Array, to: InetAddress): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const doing = checkDatagram(data, to, this.#close !== undefined);
-      const fail = (error: unknown) => reject(toConnectError(error, doing));
-      try {
-        this.#socket.send(data, to.port, to.hostname, (error) => error ? fail(error) : resolve());
-      } catch (error) {
-        fail(error);
-      }
-    });
+  async send(data: Uint8Array, to: InetAddress): Promise<void> {
+    const doing = checkDatagram(data, to, this.#close !== undefined);
+    const { hostname, port } = to;
+    try {
+      await pastStaleErrors(() =>
+        new Promise((resolve, reject) => {
+          this.#socket.send(data, port, hostname, (error) => error ? reject(error) : resolve());
+        })
+      );
+    } catch (error) {
+      throw toConnectError(error, doing);
+    }
   }
 
   receive(options?: WaitOptions): Promise<ReceivedDatagram> {

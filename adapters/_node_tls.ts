@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { connectError } from "./_errors.ts";
 import { builtin, type NodeServer, type NodeSocket, runtimeGlobal } from "./_node_builtins.ts";
 import { NodeRawSocket, type SocketPath } from "./_node_socket.ts";
 import type { RawSocket } from "./_socket_conn.ts";
@@ -73,6 +74,10 @@ export function createTlsServer(
   fail: () => void,
 ): NodeServer {
   const { createServer } = builtin("node:tls");
+  // Deno would tell at the first client only, and then only that client.
+  if (!tls.cert?.includes("-----BEGIN CERTIFICATE-----") || !tls.key?.includes(" KEY-----")) {
+    throw connectError("tls", "listening: cert and key in PEM are needed");
+  }
   const options = {
     ...commonOptions(tls),
     requestCert: tls.requireClientCert ?? false,
@@ -84,8 +89,6 @@ export function createTlsServer(
       .on("secureConnection", (socket: NodeSocket) => accept(new NodeRawSocket(socket, path)))
       .on("tlsClientError", fail);
   }
-  // Checks certificate and key now, not at the first client.
-  builtin("node:tls").createSecureContext(options);
   return builtin("node:net").createServer({ allowHalfOpen: true })
     .on("connection", (socket: NodeSocket) => {
       // A server for each connection, because the socket that it makes does not say which one it is for.

@@ -91,20 +91,22 @@ export async function connect(
   if ("path" in to) checkUnixPath(to.path);
   const target = "path" in to ? { unix: to.path } : to;
   let raw: BunRawSocket | undefined;
-  const connecting = bunLike(doing).connect({
-    ...target,
-    allowHalfOpen: true,
-    socket: {
-      ...HANDLER,
-      // Made here and not when the promise resolves: data may come before that.
-      open(socket: BunSocket) {
-        raw = socket.data = new BunRawSocket(socket, undefined, "path" in to ? to : undefined);
+  // In a function, because Bun throws some errors at once.
+  const open = async () =>
+    await bunLike(doing).connect({
+      ...target,
+      allowHalfOpen: true,
+      socket: {
+        ...HANDLER,
+        // Made here and not when the promise resolves: data may come before that.
+        open(socket: BunSocket) {
+          raw = socket.data = new BunRawSocket(socket, undefined, "path" in to ? to : undefined);
+        },
+        // Without it a failed attempt is printed as well.
+        connectError() {},
       },
-      // Without it a failed attempt is printed as well.
-      connectError() {},
-    },
-  });
-  await abortable(connecting, signal, doing, (late) => late.terminate());
+    });
+  await abortable(open(), signal, doing, (late) => late.terminate());
   if (raw === undefined) throw connectError("reset", doing);
   return openConn(raw, options);
 }

@@ -1,2 +1,103 @@
-// deno-lint-ignore-file
-export function datagramSuite(..._: any[]): void {}
+/** UDP sockets. */
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { test } from "node:test";
+import type { Datagram, Transport } from "../adapters/types.ts";
+import { pattern, rejectsWith, same, sleep } from "./adapter_suite.ts";
+
+export function datagramSuite(name: string, transport: Transport): void {
+  const check = (title: string, body: () => Promise<void>) =>
+    test(`${name} UDP: ${title}`, { timeout: 30_000 }, body);
+
+  async function withPair(
+    body: (a: Datagram, b: Datagram) => Promise<void>,
+    host = "127.0.0.1",
+  ): Promise<void> {
+    const a = await transport.bindDatagram({ hostname: host, port: 0 });
+    const b = await transport.bindDatagram({ hostname: host, port: 0 });
+    try {
+      await body(a, b);
+    } finally {
+      await Promise.all([a.close(), b.close()]);
+    }
+  }
+
+  for (const host of ["127.0.0.1", "::1"]) {
+    check(
+      `datagrams over ${host} stay whole: empty, small, the largest`,
+      () =>
+        withPair(async (a, b) => {
+          assertEquals(a.addr.hostname, host);
+          assert(a.addr.port > 0);
+          for (const size of [0, 1, 1400, 65507]) {
+            await a.send(pattern(size), b.addr);
+            const { data, from } = await b.receive();
+            same(data, pattern(size));
+            assertEquals(from, a.addr);
+            assertEquals(data.constructor, Uint8Array);
+          }
+          await assertRejects(() => a.send(pattern(65508), b.addr), RangeError, "65507");
+        }, host),
+    );
+  }
+
+  check("a host name is resolved; bad targets are typed errors", () =>
+    withPair(async (a, b) => {
+      await a.send(pattern(3), { hostname: "localhost", port: b.addr.port });
+      same((await b.receive()).data, pattern(3));
+      await rejectsWith(a.send(pattern(3), { hostname: "none.invalid", port: 9 }), "not-found");
+      await rejectsWith(a.send(pattern(3), { hostname: "127.0.0.1", port: 0 }), "invalid-address");
+      await rejectsWith(a.send(pattern(3), { hostname: "a b", port: 1 }), "invalid-address");
+    }));
+
+  check("sending to a dead port disturbs nothing", () =>
+    withPair(async (a, b) => {
+      const gone = await transport.bindDatagram("127.0.0.1:0");
+      await gone.close();
+      for (let i = 0; i < 5; i++) await a.send(pattern(10), gone.addr);
+      await sleep(50);
+      await b.send(pattern(4), a.addr);
+      same((await a.receive()).data, pattern(4));
+    }));
+
+  check("what nobody receives is bounded by maxPending and counted", async () => {
+    const a = await transport.bindDatagram("127.0.0.1:0");
+    const b = await transport.bindDatagram("127.0.0.1:0", { maxPending: 3 });
+    for (let i = 0; i < 10; i++) {
+      await a.send(pattern(1, i), b.addr);
+      await sleep(2);
+    }
+    for (let i = 0; i < 200 && b.dropped < 7; i++) await sleep(10);
+    assertEquals(b.dropped, 7);
+    for (let i = 0; i < 3; i++) same((await b.receive()).data, pattern(1, i));
+    await a.close();
+    await b.close();
+  });
+
+  check("receive() can be aborted, and close() ends it and the iteration", async () => {
+    const a = await transport.bindDatagram("127.0.0.1:0");
+    await rejectsWith(a.receive({ signal: AbortSignal.abort() }), "aborted");
+    await rejectsWith(a.receive({ signal: AbortSignal.timeout(10) }), "timeout");
+    const waiting = a.receive();
+    const iterating = (async () => {
+      for await (const _ of a);
+    })();
+    await Promise.all([a.close(), rejectsWith(waiting, "closed"), iterating]);
+    await a.close();
+    await a.closed;
+    await rejectsWith(a.send(pattern(1), { hostname: "127.0.0.1", port: 9 }), "closed");
+  });
+
+  check("a taken port is in-use, unless the address is shared", async () => {
+    const a = await transport.bindDatagram("127.0.0.1:0");
+    await rejectsWith(transport.bindDatagram(a.addr), "in-use");
+    await a.close();
+    const first = await transport.bindDatagram("127.0.0.1:0", { reuseAddress: true });
+    const second = await transport.bindDatagram(first.addr, { reuseAddress: true });
+    await Promise.all([first.close(), second.close()]);
+    await rejectsWith(
+      transport.bindDatagram("127.0.0.1:0", { signal: AbortSignal.abort() }),
+      "aborted",
+    );
+    await rejectsWith(transport.bindDatagram("192.0.2.1:0"), "unreachable");
+  });
+}

@@ -1,8 +1,9 @@
 /** The suites of one adapter, over every kind of socket that it has on this runtime. */
 import { assertEquals } from "@std/assert";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import process from "node:process";
 import { after, test } from "node:test";
 import type { Transport } from "../adapters/types.ts";
 import {
@@ -12,6 +13,7 @@ import {
   rejectsWith,
   streamSuite,
 } from "./adapter_suite.ts";
+import { pem } from "./adapter_fixtures.ts";
 import { datagramSuite } from "./adapter_datagram_suite.ts";
 import { tlsSuite } from "./adapter_tls_suite.ts";
 import { unixSuite } from "./adapter_unix_suite.ts";
@@ -37,12 +39,6 @@ export function capabilities(adapter: AdapterName, runtime: RuntimeName): Capabi
     credentials: runtime !== "node" || Number(process.versions.node.split(".")[0]) >= 26,
     reusePort: true,
   };
-}
-
-const TLS = new URL("./fixtures/tls/", import.meta.url);
-/** A PEM file of the fixtures. */
-export function pem(name: string): string {
-  return readFileSync(new URL(name, TLS), "utf8");
 }
 
 export function adapterTests(name: AdapterName, transport: Transport): void {

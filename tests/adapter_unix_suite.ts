@@ -1,2 +1,163 @@
-// deno-lint-ignore-file
-export function unixSuite(..._: any[]): void {}
+/** Unix listeners: the socket file from its making to its removal. */
+import { assert, assertEquals } from "@std/assert";
+import {
+  chmodSync,
+  existsSync,
+  linkSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  renameSync,
+  writeFileSync,
+} from "node:fs";
+import { dirname, relative } from "node:path";
+import process from "node:process";
+import { test } from "node:test";
+import type { Transport } from "../adapters/types.ts";
+import { type Capabilities, rejectsWith } from "./adapter_suite.ts";
+
+const modeOf = (path: string) => (lstatSync(path).mode & 0o7777).toString(8);
+
+export function unixSuite(
+  name: string,
+  transport: Transport,
+  newPath: () => string,
+  can: Capabilities,
+): void {
+  const check = (title: string, body: () => Promise<void>) =>
+    test(`${name} unix file: ${title}`, { timeout: 30_000 }, body);
+
+  /** Leaves a socket file behind that nobody listens to, as a killed process does. */
+  async function stale(path: string): Promise<void> {
+    const listener = await transport.listen(path);
+    linkSync(path, `${path}.left`);
+    await listener.close();
+    renameSync(`${path}.left`, path);
+  }
+
+  check("mode is 0600, or what `mode` says, and nothing else is left beside it", async () => {
+    const path = newPath();
+    const before = readdirSync(dirname(path)).length;
+    const listener = await transport.listen(path);
+    assertEquals(modeOf(path), "600");
+    assertEquals(readdirSync(dirname(path)).length, before + 1);
+    assertEquals(listener.addr, { path });
+    await listener.close();
+    assert(!existsSync(path));
+    const open = await transport.listen(path, { mode: 0o666 });
+    assertEquals(modeOf(path), "666");
+    await open.close();
+    assertEquals(readdirSync(dirname(path)).length, before);
+  });
+
+  check("a stale socket is taken over, a live one never", async () => {
+    const path = newPath();
+    await stale(path);
+    await rejectsWith(transport.connect(path), "refused");
+    const listener = await transport.listen(path);
+    await rejectsWith(transport.listen(path), "in-use");
+    // The attempt above connected to see whether somebody listens.
+    (await listener.accept()).abort();
+    const [client, server] = await Promise.all([transport.connect(path), listener.accept()]);
+    client.abort();
+    server.abort();
+    await listener.close();
+    assert(!existsSync(path));
+  });
+
+  check("of many that take over one stale socket, one gets it", async () => {
+    const path = newPath();
+    await stale(path);
+    const attempts = await Promise.allSettled([1, 2, 3, 4].map(() => transport.listen(path)));
+    const won = attempts.flatMap((attempt) =>
+      attempt.status === "fulfilled" ? [attempt.value] : []
+    );
+    assertEquals(won.length, 1);
+    for (const attempt of attempts) {
+      if (attempt.status === "rejected") assertEquals(attempt.reason.code, "in-use");
+    }
+    const connecting = transport.connect(path);
+    (await connecting).abort();
+    await won[0]!.close();
+  });
+
+  check("a file that is no socket is left alone", async () => {
+    const path = newPath();
+    writeFileSync(path, "precious");
+    const error = await rejectsWith(transport.listen(path), "in-use");
+    assert(error.message.includes("no socket"), error.message);
+    assertEquals(lstatSync(path).size, 8);
+  });
+
+  check("close() leaves a socket alone that another listener put there", async () => {
+    const path = newPath();
+    const first = await transport.listen(path);
+    renameSync(path, `${path}.moved`);
+    const second = await transport.listen(path);
+    await first.close();
+    assert(existsSync(path));
+    await second.close();
+    assert(!existsSync(path));
+  });
+
+  check("a relative path works, and is removed after the directory was changed", async () => {
+    const path = newPath();
+    const from = process.cwd();
+    // Deno's test runner runs files in one process too, so the way back is certain.
+    process.chdir(dirname(path));
+    try {
+      const listener = await transport.listen(`unix:${relative(dirname(path), path)}`);
+      process.chdir("/");
+      assert(existsSync(path));
+      await listener.close();
+      assert(!existsSync(path));
+    } finally {
+      process.chdir(from);
+    }
+  });
+
+  check("bad places are refused: missing, too long, NUL inside, open to everybody", async () => {
+    await rejectsWith(transport.listen(`${newPath()}/none/x.sock`), "not-found");
+    await rejectsWith(transport.connect(newPath()), "not-found");
+    // 107 bytes fit, counted in UTF-8; a cut path would be another socket.
+    for (
+      const path of [`/tmp/${"x".repeat(103)}`, `/tmp/${"é".repeat(52)}`, "/tmp/a\0b", "unix:"]
+    ) {
+      await rejectsWith(transport.listen(path), "invalid-address");
+      await rejectsWith(transport.connect(path), "invalid-address");
+    }
+    const open = `${newPath()}.d`;
+    mkdirSync(open);
+    chmodSync(open, 0o777);
+    await rejectsWith(transport.listen(`${open}/x.sock`), "permission");
+    chmodSync(open, 0o1777);
+    await (await transport.listen(`${open}/x.sock`)).close();
+  });
+
+  check("the longest path works", async () => {
+    const directory = dirname(newPath());
+    const path = `${directory}/${"x".repeat(107 - directory.length - 1)}`;
+    const listener = await transport.listen(path);
+    const [client, server] = await Promise.all([transport.connect(path), listener.accept()]);
+    client.abort();
+    server.abort();
+    await listener.close();
+  });
+
+  check("peerCredentials() tells the process, where the runtime can", async () => {
+    const path = newPath();
+    const listener = await transport.listen(path, { credentials: true });
+    const [client, server] = await Promise.all([
+      transport.connect(path, { credentials: true }),
+      listener.accept(),
+    ]);
+    const expected = can.credentials
+      ? { pid: process.pid, uid: process.getuid!(), gid: process.getgid!() }
+      : undefined;
+    assertEquals(client.peerCredentials(), expected);
+    assertEquals(server.peerCredentials(), expected);
+    client.abort();
+    server.abort();
+    await listener.close();
+  });
+}
