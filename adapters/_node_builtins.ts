@@ -63,10 +63,12 @@ export interface NodeDatagramSocket extends Emitter {
   close(done?: () => void): void;
 }
 
-interface Stats {
+/** What `lstat` tells. */
+export interface Stats {
   readonly ino: bigint;
   readonly dev: bigint;
   readonly mode: bigint;
+  readonly mtimeMs: bigint;
   isSocket(): boolean;
 }
 
@@ -89,10 +91,10 @@ interface Builtins {
     lookup(host: string): Promise<{ readonly address: string; readonly family: number }>;
   };
   "node:fs/promises": {
+    mkdir(path: string): Promise<unknown>;
     mkdtemp(prefix: string): Promise<string>;
     chmod(path: string, mode: number): Promise<void>;
     link(from: string, to: string): Promise<void>;
-    rename(from: string, to: string): Promise<void>;
     unlink(path: string): Promise<void>;
     rmdir(path: string): Promise<void>;
     lstat(path: string, options: { bigint: true }): Promise<Stats>;

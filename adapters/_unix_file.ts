@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { builtin, platform } from "./_node_builtins.ts";
+import { builtin, platform, type Stats } from "./_node_builtins.ts";
 import { connectError, toConnectError } from "./_errors.ts";
 import { formatAddress } from "./address.ts";
 import { ConnectError } from "./types.ts";
@@ -17,8 +17,11 @@ export const UNIX_PATH_BYTES: { readonly linux: number; readonly darwin: number 
 
 /** Permission bits of a socket file that nobody asked otherwise for. */
 export const SOCKET_MODE = 0o600;
-/** How often a path that others take and leave at the same time is tried. */
-const TAKEOVER_TRIES = 5;
+/** How often, and how long apart, a path is tried that others take over at the same time: 1 second in all. */
+const TAKEOVER_TRIES = 50;
+const TAKEOVER_WAIT_MS = 20;
+/** Taking over needs milliseconds; a lock this old was left by a process that died. */
+const LOCK_STALE_MS = 10_000;
 
 /** Checks a path, or an abstract name, against what the operating system takes. */
 export function checkUnixPath(path: string): void {
@@ -77,7 +80,7 @@ export async function bindUnix<T>(
     listener = await bind(made);
     await fs.chmod(made, mode);
     const ours = await fs.lstat(made, { bigint: true });
-    await linkIntoPlace(made, path, join(directory, "old"), connect);
+    await linkIntoPlace(made, path, connect);
     // Removed by its absolute name: the process may change its directory before it closes.
     const final = resolve(path);
     const unlink = async () => {
@@ -109,43 +112,63 @@ async function checkDirectory(parent: string): Promise<void> {
   }
 }
 
-/** Links `made` to `path`, taking over a socket there that nobody listens to any more. */
+/**
+ * Links `made` to `path`, taking over a socket there that nobody listens to any more. Only who holds the lock may remove such
+ * a socket: otherwise two that found it dead could each remove what the other had just put there.
+ */
 async function linkIntoPlace(
   made: string,
   path: string,
-  old: string,
   connect: (path: string) => Promise<void>,
 ): Promise<void> {
   const fs = builtin("node:fs/promises");
   const doing = `listening on ${path}`;
   for (let tries = 0; tries < TAKEOVER_TRIES; tries++) {
-    try {
-      return await fs.link(made, path);
-    } catch (error) {
-      if (!hasCode(error, "EEXIST")) throw error;
-    }
+    if (await linked(made, path)) return;
     const there = await lstatOr(path);
     if (there === undefined) continue;
     if (!there.isSocket()) {
       throw new ConnectError("in-use", `${doing}: a file that is no socket is there`);
     }
     if (!await isStale(path, connect)) throw connectError("in-use", doing);
-    // Moved away before it is removed: if another process took the path over since we looked, it gets its socket back.
-    try {
-      await fs.rename(path, old);
-    } catch (error) {
-      if (hasCode(error, "ENOENT")) continue;
-      throw error;
-    }
-    const taken = await fs.lstat(old, { bigint: true });
-    if (taken.ino === there.ino && taken.dev === there.dev) {
-      await fs.unlink(old);
+    const unlock = await lock(`${path}.lock`);
+    if (unlock === undefined) {
+      await new Promise((resolve) => setTimeout(resolve, TAKEOVER_WAIT_MS));
       continue;
     }
-    await fs.link(old, path).catch(() => {});
-    throw connectError("in-use", doing);
+    try {
+      if (await isStale(path, connect)) await fs.unlink(path).catch(() => {});
+    } finally {
+      await unlock();
+    }
   }
   throw connectError("in-use", doing);
+}
+
+/** Makes `path` another name of `made`; false if something is there. */
+async function linked(made: string, path: string): Promise<boolean> {
+  try {
+    await builtin("node:fs/promises").link(made, path);
+    return true;
+  } catch (error) {
+    if (hasCode(error, "EEXIST")) return false;
+    throw error;
+  }
+}
+
+/** Takes a lock that is a directory; undefined if another process has it. One left by a crash is removed. */
+async function lock(path: string): Promise<(() => Promise<void>) | undefined> {
+  const fs = builtin("node:fs/promises");
+  const unlock = () => fs.rmdir(path).catch(() => {});
+  try {
+    await fs.mkdir(path);
+    return unlock;
+  } catch (error) {
+    if (!hasCode(error, "EEXIST")) throw error;
+  }
+  const held = await lstatOr(path);
+  if (held !== undefined && Date.now() - Number(held.mtimeMs) > LOCK_STALE_MS) await unlock();
+  return undefined;
 }
 
 /** A socket is stale if, and only if, the kernel says that nobody listens: any doubt counts as alive. */
@@ -160,9 +183,7 @@ async function isStale(path: string, connect: (path: string) => Promise<void>): 
   }
 }
 
-async function lstatOr(
-  path: string,
-): Promise<{ ino: bigint; dev: bigint; isSocket(): boolean } | undefined> {
+async function lstatOr(path: string): Promise<Stats | undefined> {
   try {
     return await builtin("node:fs/promises").lstat(path, { bigint: true });
   } catch (error) {
@@ -173,8 +194,7 @@ async function lstatOr(
 
 async function removePrivate(directory: string): Promise<void> {
   const fs = builtin("node:fs/promises");
-  const { join } = builtin("node:path");
-  for (const name of ["s", "old"]) await fs.unlink(join(directory, name)).catch(() => {});
+  await fs.unlink(builtin("node:path").join(directory, "s")).catch(() => {});
   await fs.rmdir(directory).catch(() => {});
 }
 
