@@ -50,9 +50,9 @@ export function demultiplex(source: ReadableStream<Uint8Array>): DemultiplexedSt
       },
       pull: () => wake?.(),
       cancel: async (reason) => {
-        open.delete(controller);
+        const wasOpen = open.delete(controller);
         wake?.();
-        if (open.size === 0) await reader.cancel(reason);
+        if (wasOpen && open.size === 0) await reader.cancel(reason);
       },
     }, { highWaterMark: MAX_QUEUED_LINES });
     return [stream, controller];

@@ -92,7 +92,8 @@ export class Demuxer {
         if (!ended || start === data.length) break;
         end = next = data.length;
       }
-      if (data[end - 1] === CR && end > start && next > end) end--;
+      // Also where the LF is cut off, or never came.
+      if (end > start && data[end - 1] === CR) end--;
       if (end > start) {
         this.#promptPossible = false;
         const event = data[start] === EVENT_MARK;

@@ -7,7 +7,8 @@
 /** A 64-bit counter: a number as long as that is exact, a bigint from 2^53 on. */
 export type Count = number | bigint;
 
-interface EventBase<Type extends string> {
+/** What every event has. */
+export interface EventBase<Type extends string> {
   /** The keyword on the wire, or `"unknown"`, or `"malformed"`. */
   readonly type: Type;
   /** The whole line as it came, without `>` and line end; for text that is not UTF-8. */
@@ -121,7 +122,8 @@ export type ManagementEvent =
   | UnknownEvent
   | MalformedEvent;
 
-const UTF8 = new TextDecoder();
+// A byte order mark is text like any other: bytes and strings give the same event.
+const UTF8 = new TextDecoder("utf-8", { ignoreBOM: true });
 const ENCODER = new TextEncoder();
 const GREETING = /^OpenVPN Management Interface Version (\d{1,9})\b/;
 
@@ -229,8 +231,11 @@ function fields(body: string, length: number): string[] {
   return parts;
 }
 
+/** Undefined for what is no number, and for one so large that it would not be exact. */
 function whole(digits: string | undefined): number | undefined {
-  return digits !== undefined && DIGITS.test(digits) ? Number(digits) : undefined;
+  if (digits === undefined || !DIGITS.test(digits)) return undefined;
+  const number = Number(digits);
+  return Number.isSafeInteger(number) ? number : undefined;
 }
 
 function seconds(digits: string | undefined): number {
@@ -238,7 +243,8 @@ function seconds(digits: string | undefined): number {
 }
 
 function count(digits: string | undefined): Count {
-  if (digits === undefined || !DIGITS.test(digits)) return 0;
+  // No 64-bit number has more digits; BigInt() throws when given very many.
+  if (digits === undefined || !/^\d{1,20}$/.test(digits)) return 0;
   const number = Number(digits);
   return Number.isSafeInteger(number) ? number : BigInt(digits);
 }

@@ -1,9 +1,28 @@
 /**
- * OpenVPN's management interface.
+ * OpenVPN's management interface: a client, a listener for OpenVPNs that connect to us, and the parts that they are made of.
+ *
+ * - {@linkcode dial}, {@linkcode ManagementClient}: commands and events over one connection
+ * - {@linkcode listen}, {@linkcode ManagementListener}: the other direction, `--management-client`
+ * - {@linkcode Demuxer}, {@linkcode parseEvent}, {@linkcode encodeCommand}: the wire format alone, without any I/O
+ *
+ * @example
+ * ```ts no-eval
+ * import { describeEvent, dial } from "@trunkline/sockets/ovpn";
+ *
+ * const client = await dial("127.0.0.1:7505", { password: "secret" });
+ * await client.setStateEvents(true);
+ * await client.holdRelease();
+ * for await (const event of client.events) console.log(describeEvent(event));
+ * ```
  *
  * @module
  */
+export * from "../adapters/types.ts";
+export * from "./client.ts";
+export { encodeCommand, MAX_ARGUMENT_BYTES, MAX_LINE_BYTES } from "./command.ts";
 export * from "./demultiplex.ts";
 export * from "./demux.ts";
 export * from "./describe.ts";
+export * from "./errors.ts";
 export * from "./event.ts";
+export * from "./listener.ts";

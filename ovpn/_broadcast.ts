@@ -1,0 +1,158 @@
+/**
+ * One source of events, any number of consumers that read at their own pace.
+ *
+ * @module
+ */
+import { ManagementError } from "./errors.ts";
+import type { ManagementEvent } from "./event.ts";
+
+/** Events that a slow consumer can do without. */
+const DISPENSABLE: ReadonlySet<string> = new Set(["LOG", "BYTECOUNT", "BYTECOUNT_CLI"]);
+
+/** Hands every event to every consumer; none of them holds more than `limit`. */
+export class Broadcast {
+  /** Events that were dropped because a consumer was slow, over all consumers. */
+  dropped = 0;
+  readonly #limit: number;
+  readonly #consumers = new Set<Consumer>();
+  /** What came before the first consumer. */
+  #backlog: Consumer | undefined;
+  #ended = false;
+
+  constructor(limit: number) {
+    this.#limit = limit;
+    this.#backlog = this.#create(undefined);
+  }
+
+  push(event: ManagementEvent): void {
+    this.#backlog?.push(event);
+    for (const consumer of this.#consumers) consumer.push(event);
+  }
+
+  /** Lets every consumer come to an end after what it holds. */
+  end(): void {
+    this.#ended = true;
+    this.#backlog?.end();
+    for (const consumer of this.#consumers) consumer.end();
+    this.#consumers.clear();
+  }
+
+  /** The first consumer gets what came before it too. */
+  subscribe(signal: AbortSignal | undefined): AsyncIterableIterator<ManagementEvent, undefined> {
+    const consumer = this.#create(signal);
+    if (signal?.aborted) return consumer;
+    if (this.#backlog !== undefined) consumer.takeOver(this.#backlog);
+    this.#backlog = undefined;
+    if (this.#ended) consumer.end();
+    else this.#consumers.add(consumer);
+    return consumer;
+  }
+
+  #create(signal: AbortSignal | undefined): Consumer {
+    return new Consumer(
+      this.#limit,
+      signal,
+      () => this.dropped++,
+      (it) => this.#consumers.delete(it),
+    );
+  }
+}
+
+type Result = IteratorResult<ManagementEvent, undefined>;
+const DONE: Result = { done: true, value: undefined };
+
+interface Waiter {
+  resolve(result: Result): void;
+  reject(error: ManagementError): void;
+}
+
+class Consumer implements AsyncIterableIterator<ManagementEvent, undefined> {
+  readonly #limit: number;
+  readonly #signal: AbortSignal | undefined;
+  readonly #onDrop: () => void;
+  readonly #onLeave: (it: Consumer) => void;
+  #events: ManagementEvent[] = [];
+  /** Where the next one stands: taking it does not move the others. */
+  #head = 0;
+  #ended = false;
+  #error: ManagementError | undefined;
+  readonly #waiters: Waiter[] = [];
+
+  constructor(
+    limit: number,
+    signal: AbortSignal | undefined,
+    onDrop: () => void,
+    onLeave: (it: Consumer) => void,
+  ) {
+    this.#limit = limit;
+    this.#signal = signal;
+    this.#onDrop = onDrop;
+    this.#onLeave = onLeave;
+    if (signal?.aborted) this.#abort();
+    else signal?.addEventListener("abort", this.#abort);
+  }
+
+  takeOver(other: Consumer): void {
+    this.#events = other.#events;
+  }
+
+  push(event: ManagementEvent): void {
+    const waiter = this.#waiters.shift();
+    if (waiter !== undefined) return waiter.resolve({ done: false, value: event });
+    if (this.#events.length - this.#head >= this.#limit) this.#makeRoom();
+    this.#events.push(event);
+  }
+
+  #makeRoom(): void {
+    this.#onDrop();
+    this.#compact();
+    const index = this.#events.findIndex(({ type }) => DISPENSABLE.has(type));
+    this.#events.splice(Math.max(index, 0), 1);
+  }
+
+  #compact(): void {
+    if (this.#head > 0) this.#events.splice(0, this.#head);
+    this.#head = 0;
+  }
+
+  end(): void {
+    this.#ended = true;
+    this.#signal?.removeEventListener("abort", this.#abort);
+    for (const waiter of this.#waiters.splice(0)) {
+      if (this.#error === undefined) waiter.resolve(DONE);
+      else waiter.reject(this.#error);
+    }
+  }
+
+  readonly #abort = (): void => {
+    this.#error = new ManagementError("aborted", "waiting for an event: aborted", {
+      cause: this.#signal?.reason,
+    });
+    this.return();
+  };
+
+  next(): Promise<Result> {
+    const value = this.#events[this.#head];
+    if (value !== undefined) {
+      this.#head++;
+      // Half of it is read: half the moving for each, and no more memory than twice what is held.
+      if (this.#head >= this.#events.length / 2) this.#compact();
+      return Promise.resolve({ done: false, value });
+    }
+    if (this.#error !== undefined) return Promise.reject(this.#error);
+    if (this.#ended) return Promise.resolve(DONE);
+    return new Promise((resolve, reject) => this.#waiters.push({ resolve, reject }));
+  }
+
+  return(): Promise<Result> {
+    this.#events = [];
+    this.#head = 0;
+    this.end();
+    this.#onLeave(this);
+    return Promise.resolve(DONE);
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+}

@@ -1,0 +1,81 @@
+/**
+ * Commands as bytes, and their arguments as OpenVPN's lexer reads them.
+ *
+ * @module
+ */
+
+/** The longest line that OpenVPN takes, in bytes without its line end. Of a longer one it drops the head and RUNS THE TAIL. */
+export const MAX_LINE_BYTES = 1023;
+
+/** The longest argument that OpenVPN takes, in bytes of UTF-8 and without quotes. */
+export const MAX_ARGUMENT_BYTES = 256;
+
+const ENCODER = new TextEncoder();
+// deno-lint-ignore no-control-regex -- OpenVPN silently removes these, which changes the meaning of a line
+const CONTROL = /[\x00-\x1f\x7f]/;
+
+/**
+ * Writes a command with quoted arguments as one line. Whatever the arguments hold, OpenVPN reads exactly them.
+ *
+ * Nothing is ever cut. No error repeats an argument, which may be a secret.
+ *
+ * @example
+ * ```ts
+ * import { encodeCommand } from "@trunkline/sockets/ovpn";
+ *
+ * const line = encodeCommand("password", "Private Key", 'se"cret');
+ * console.log(new TextDecoder().decode(line)); // password "Private Key" "se\"cret"
+ * ```
+ *
+ * @throws {TypeError} if the name is not one word of letters, digits and `-`, or an argument has control characters
+ * @throws {RangeError} if an argument has more than {@linkcode MAX_ARGUMENT_BYTES} or the line more than {@linkcode MAX_LINE_BYTES} bytes
+ */
+export function encodeCommand(name: string, ...args: readonly string[]): Uint8Array {
+  if (!/^[a-z0-9-]+$/i.test(name)) throw new TypeError("the name of a command is one word");
+  const quoted = args.map((text, index) => {
+    const what = `${name}: argument ${index + 1}`;
+    refuseControls(text, what);
+    const { length } = ENCODER.encode(text);
+    if (length > MAX_ARGUMENT_BYTES) {
+      throw new RangeError(`${what} has ${length} bytes, expected at most ${MAX_ARGUMENT_BYTES}`);
+    }
+    return `"${text.replace(/[\\"]/g, "\\$&")}"`;
+  });
+  return encodeLine([name, ...quoted].join(" "), name);
+}
+
+/** Writes a line as it is; `what` names it in errors. */
+export function encodeLine(text: string, what: string): Uint8Array {
+  refuseControls(text, what);
+  const line = ENCODER.encode(`${text}\n`);
+  if (line.length - 1 > MAX_LINE_BYTES) {
+    throw new RangeError(
+      `${what}: the line has ${line.length - 1} bytes, expected at most ${MAX_LINE_BYTES}`,
+    );
+  }
+  return line;
+}
+
+function refuseControls(text: string, what: string): void {
+  const index = text.search(CONTROL);
+  if (index < 0) return;
+  const code = text.charCodeAt(index).toString(16).padStart(2, "0");
+  throw new TypeError(`${what} has the control character 0x${code} at index ${index}`);
+}
+
+/**
+ * The parameters of a line as OpenVPN reads them: `"..."` with backslash escapes, `'...'` as it is, both only at the start of a
+ * parameter; `#` and `;` there begin a comment. Where OpenVPN would see an error, the rest is one parameter.
+ */
+export function lexCommand(line: string): string[] {
+  const parameters: string[] = [];
+  const parameter = /\s*(?:"((?:[^"\\]|\\.)*)"|'([^']*)'|([#;].*)|((?:[^\s\\]|\\.)+)|(\S.*))/sy;
+  for (;;) {
+    const match = parameter.exec(line);
+    if (match === null) return parameters;
+    const [, double, single, comment, bare, bad] = match;
+    if (comment !== undefined) return parameters;
+    const escaped = double ?? bare;
+    parameters.push(escaped?.replace(/\\(.)/gs, "$1") ?? single ?? bad ?? "");
+  }
+}
