@@ -221,13 +221,15 @@ export class ManagementClient implements AsyncDisposable {
  * Connecting and greeting may take `greetingTimeoutMs` each; `signal` ends both.
  *
  * @example
- * ```ts no-eval
+ * ```ts
  * import { describeEvent, dial } from "@trunkline/sockets/ovpn";
  *
- * const client = await dial("/run/openvpn/client.sock");
- * await client.setStateEvents(true);
- * await client.holdRelease();
- * for await (const event of client.events) console.log(describeEvent(event));
+ * export async function start(socket = "/run/openvpn/client.sock"): Promise<void> {
+ *   const client = await dial(socket);
+ *   await client.setStateEvents(true);
+ *   await client.holdRelease();
+ *   for await (const event of client.events) console.log(describeEvent(event));
+ * }
  * ```
  *
  * @throws {ConnectError} if there is no connection

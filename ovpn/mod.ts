@@ -6,13 +6,14 @@
  * - {@linkcode Demuxer}, {@linkcode parseEvent}, {@linkcode encodeCommand}: the wire format alone, without any I/O
  *
  * @example
- * ```ts no-eval
+ * ```ts
  * import { describeEvent, dial } from "@trunkline/sockets/ovpn";
  *
- * const client = await dial("127.0.0.1:7505", { password: "secret" });
- * await client.setStateEvents(true);
- * await client.holdRelease();
- * for await (const event of client.events) console.log(describeEvent(event));
+ * export async function watch(password: string): Promise<void> {
+ *   const client = await dial("127.0.0.1:7505", { password });
+ *   await client.setStateEvents(true);
+ *   for await (const event of client.events) console.log(describeEvent(event));
+ * }
  * ```
  *
  * @module

@@ -1,0 +1,302 @@
+/**
+ * An OpenVPN for tests: plays back what a real one said, and checks what it is told.
+ *
+ * A recording is what passed over one management connection, with times. {@linkcode recordConn} makes one of a real OpenVPN,
+ * {@linkcode startScriptedDaemon} and {@linkcode replayRecording} play its part.
+ *
+ * @example
+ * ```ts
+ * import { dial } from "@trunkline/sockets/ovpn";
+ * import { startScriptedDaemon } from "@trunkline/sockets/ovpn/testing";
+ *
+ * const daemon = await startScriptedDaemon([
+ *   { from: "daemon", at: 0, text: ">INFO:OpenVPN Management Interface Version 5\r\n" },
+ *   { from: "manager", at: 1, text: "pid\n" },
+ *   { from: "daemon", at: 2, text: "SUCCESS: pid=42\r\n" },
+ *   { from: "daemon", at: 1000, end: true },
+ * ]);
+ * const client = await dial(daemon.addr);
+ * console.log(await client.pid()); // 42
+ * await client.closed;
+ * await daemon.close();
+ * ```
+ *
+ * @module
+ */
+import { concat } from "@std/bytes";
+import { auto } from "../adapters/auto.ts";
+import type { Address, Conn, Duplex, Transport, WaitOptions } from "../adapters/types.ts";
+import { wrapConn } from "../adapters/wrap.ts";
+import { lexCommand } from "./command.ts";
+
+/** One step of a recording: bytes from one side, as text if they are UTF-8; or the end of the connection. */
+export interface RecordedStep {
+  /** Whose step it is. */
+  readonly from: "daemon" | "manager";
+  /** When, in milliseconds since the connection was made. */
+  readonly at: number;
+  /** What was sent. */
+  readonly text?: string;
+  /** What was sent, instead of `text`. */
+  readonly bytes?: Uint8Array;
+  /** True for the end of the connection. */
+  readonly end?: true;
+}
+
+/** The steps of one connection in their order. */
+export type Recording = readonly RecordedStep[];
+
+/** The same in three files: the bytes of each side, and which of them came when. */
+export interface RecordingFiles {
+  /** What OpenVPN sent. */
+  readonly received: Uint8Array;
+  /** What the manager sent. */
+  readonly sent: Uint8Array;
+  /** A JSON object per line: `t` seconds, `dir` rx, tx or eof, `off` and `len` in `received` (rx) or `sent` (tx). */
+  readonly timing: string;
+}
+
+/** Why a replay could not go on: the manager sent something else than was recorded, or left. */
+export class ReplayError extends Error {
+  /** The name of the class. */
+  override readonly name = "ReplayError";
+  /** The line of the recording; `undefined` if the manager was to send no more. */
+  readonly expected: string | undefined;
+  /** The line that came; `undefined` if the manager left. */
+  readonly actual: string | undefined;
+
+  /** Makes an error; the lines are not in its message, since they may be secret. */
+  constructor(message: string, expected: string | undefined, actual: string | undefined) {
+    super(message);
+    this.expected = expected;
+    this.actual = actual;
+  }
+}
+
+/** Options of {@linkcode replayRecording}. */
+export interface ReplayOptions extends WaitOptions {
+  /** How fast: 1 as it was recorded, 0.1 ten times as fast, 0 without any pause. @default 0 */
+  readonly timeScale?: number | undefined;
+}
+
+/** Options of {@linkcode startScriptedDaemon}. */
+export interface ScriptedDaemonOptions extends ReplayOptions {
+  /** Where it listens. @default "127.0.0.1:0" */
+  readonly address?: Address | string | undefined;
+  /** Where listeners come from. @default the adapter of the runtime */
+  readonly transport?: Pick<Transport, "listen"> | undefined;
+}
+
+/** What {@linkcode startScriptedDaemon} gives. */
+export interface ScriptedDaemon extends AsyncDisposable {
+  /** Where it listens. */
+  readonly addr: Address;
+  /** Settles with the first replay; rejects with its {@linkcode ReplayError}. Ignoring it is safe. */
+  readonly finished: Promise<void>;
+  /** Cuts the connection, if any, and stops listening. */
+  close(): Promise<void>;
+}
+
+/** A manager line that has no end yet may be this long, in bytes; OpenVPN itself takes 1024. */
+const MAX_UNENDED_BYTES = 64 * 1024;
+
+/** Reads the three files of a recording. */
+export function parseRecording({ received, sent, timing }: RecordingFiles): Recording {
+  return timing.split("\n").filter((line) => line.trim() !== "").map((line): RecordedStep => {
+    const { t, dir, off, len } = JSON.parse(line);
+    const at = t * 1000;
+    if (dir === "eof") return { from: "daemon", at, end: true };
+    const from = dir === "rx" ? "daemon" : "manager";
+    return { from, at, bytes: (dir === "rx" ? received : sent).slice(off, off + len) };
+  });
+}
+
+/** Writes a recording as three files. */
+export function formatRecording(recording: Recording): RecordingFiles {
+  const received: Uint8Array[] = [];
+  const sent: Uint8Array[] = [];
+  const offset = { rx: 0, tx: 0 };
+  const timing = recording.map((step) => {
+    const t = step.at / 1000;
+    if (step.end) return JSON.stringify({ t, dir: "eof" });
+    const bytes = bytesOf(step);
+    const dir = step.from === "daemon" ? "rx" : "tx";
+    (dir === "rx" ? received : sent).push(bytes);
+    const off = offset[dir];
+    offset[dir] += bytes.length;
+    const rxoff = dir === "tx" ? { rxoff: offset.rx } : {};
+    return JSON.stringify({ t, dir, off, len: bytes.length, ...rxoff });
+  });
+  return { received: concat(received), sent: concat(sent), timing: timing.join("\n") + "\n" };
+}
+
+/**
+ * Records what passes over `conn`, a connection to OpenVPN. Give `conn` of the result to a `ManagementClient`; `recording` grows until
+ * the connection ends.
+ */
+export function recordConn(conn: Conn): { readonly conn: Conn; readonly recording: Recording } {
+  const recording: RecordedStep[] = [];
+  const start = performance.now();
+  const note = (from: RecordedStep["from"], bytes: Uint8Array) =>
+    recording.push({ from, at: performance.now() - start, bytes: bytes.slice() });
+  const readable = conn.readable.pipeThrough(
+    new TransformStream<Uint8Array, Uint8Array>({
+      transform(chunk, out) {
+        note("daemon", chunk);
+        out.enqueue(chunk);
+      },
+      flush: () =>
+        void recording.push({ from: "daemon", at: performance.now() - start, end: true }),
+    }),
+  );
+  const writable = new WritableStream<Uint8Array>({
+    write(chunk) {
+      note("manager", chunk);
+      return conn.write(chunk);
+    },
+    close: () => conn.closeWrite(),
+    abort: (reason) => conn.abort(reason),
+  });
+  return { conn: wrapConn({ readable, writable }), recording };
+}
+
+/**
+ * Plays OpenVPN's part of `recording` towards a manager, and waits where the manager had its turn. Commands are compared as
+ * OpenVPN reads them: quotes make no difference. Ends the connection where OpenVPN did, or waits for the manager to.
+ *
+ * @throws {ReplayError} if the manager sends something else, or leaves before its last line
+ * @throws {ConnectError} if the connection fails, or `signal` fires
+ */
+export async function replayRecording(
+  duplex: Duplex | Conn,
+  recording: Recording,
+  { timeScale = 0, signal }: ReplayOptions = {},
+): Promise<void> {
+  const conn = wrapConn(duplex);
+  const onAbort = () => conn.abort(signal?.reason);
+  if (signal?.aborted) onAbort();
+  signal?.addEventListener("abort", onAbort, { once: true });
+  try {
+    await replay(conn, recording, timeScale);
+    await conn.close();
+  } catch (error) {
+    conn.abort(error);
+    throw error;
+  } finally {
+    signal?.removeEventListener("abort", onAbort);
+  }
+}
+
+async function replay(conn: Conn, recording: Recording, timeScale: number): Promise<void> {
+  const lines = new LineReader(conn);
+  let expected = "";
+  let now = 0;
+  for (const step of recording) {
+    const pause = (step.at - now) * timeScale;
+    now = step.at;
+    if (step.end) return;
+    const bytes = bytesOf(step);
+    if (step.from === "daemon") {
+      if (pause > 0) await new Promise((resolve) => setTimeout(resolve, pause));
+      await conn.write(bytes);
+      continue;
+    }
+    expected += toText(bytes);
+    const complete = expected.split("\n");
+    expected = complete.pop()!;
+    for (const line of complete) await expectLine(lines, line);
+  }
+  const surplus = await lines.next();
+  if (surplus !== undefined) {
+    throw new ReplayError("the manager sends more than was recorded", undefined, surplus);
+  }
+}
+
+async function expectLine(lines: LineReader, expected: string): Promise<void> {
+  const actual = await lines.next();
+  if (actual === undefined) {
+    throw new ReplayError("the manager left before the end", expected, actual);
+  }
+  if (actual.trimEnd() === expected.trimEnd()) return;
+  const [recorded, received] = [lexCommand(expected), lexCommand(actual)];
+  const equal = recorded.length === received.length &&
+    recorded.every((parameter, index) => parameter === received[index]);
+  if (!equal) {
+    throw new ReplayError("the manager sends something else than was recorded", expected, actual);
+  }
+}
+
+/** The manager's lines, without their ends. */
+class LineReader {
+  readonly #conn: Conn;
+  #text = "";
+
+  constructor(conn: Conn) {
+    this.#conn = conn;
+  }
+
+  async next(): Promise<string | undefined> {
+    for (;;) {
+      const end = this.#text.indexOf("\n");
+      if (end >= 0) {
+        const line = this.#text.slice(0, end);
+        this.#text = this.#text.slice(end + 1);
+        return line;
+      }
+      if (this.#text.length > MAX_UNENDED_BYTES) {
+        const text = `the manager sends more than ${MAX_UNENDED_BYTES} bytes without a line end`;
+        throw new ReplayError(text, undefined, undefined);
+      }
+      const chunk = await this.#conn.read();
+      if (chunk === null) return undefined;
+      this.#text += toText(chunk);
+    }
+  }
+}
+
+/**
+ * Listens, and plays `recording` to every manager that connects.
+ *
+ * @throws {ConnectError} if the address cannot be listened on
+ */
+export async function startScriptedDaemon(
+  recording: Recording,
+  options: ScriptedDaemonOptions = {},
+): Promise<ScriptedDaemon> {
+  const { address = "127.0.0.1:0", transport = auto, timeScale, signal } = options;
+  const listener = await transport.listen(address, { signal });
+  const stop = new AbortController();
+  const replayOptions = {
+    timeScale,
+    signal: signal === undefined ? stop.signal : AbortSignal.any([signal, stop.signal]),
+  };
+  const finished = Promise.withResolvers<void>();
+  finished.promise.catch(() => {});
+  const serving = (async () => {
+    for await (const conn of listener) {
+      replayRecording(conn, recording, replayOptions).then(finished.resolve, finished.reject);
+    }
+  })().catch(finished.reject);
+  const close = async () => {
+    stop.abort();
+    await listener.close();
+    await serving;
+  };
+  return {
+    addr: listener.addr,
+    finished: finished.promise,
+    close,
+    [Symbol.asyncDispose]: close,
+  };
+}
+
+function bytesOf({ text, bytes }: RecordedStep): Uint8Array {
+  return bytes ?? new TextEncoder().encode(text ?? "");
+}
+
+/** One character per byte: lines are compared, not read, and chunks may split a character. */
+function toText(bytes: Uint8Array): string {
+  let text = "";
+  for (const byte of bytes) text += String.fromCharCode(byte);
+  return text;
+}
