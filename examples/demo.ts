@@ -37,14 +37,22 @@ Otherwise: a client that is held, which needs no privilege.`;
 /** A server restarts in one second, a connection takes less. */
 const PATIENCE_MS = 20_000;
 
-const { values: options } = parseArgs({
-  options: {
-    seconds: { type: "string", default: "2" },
-    recorded: { type: "boolean", default: false },
-    record: { type: "string" },
-    help: { type: "boolean", default: false },
-  },
-});
+function readOptions() {
+  try {
+    return parseArgs({
+      options: {
+        seconds: { type: "string", default: "2" },
+        recorded: { type: "boolean", default: false },
+        record: { type: "string" },
+        help: { type: "boolean", default: false },
+      },
+    }).values;
+  } catch (error) {
+    console.error(`${(error as Error).message}\n\n${HELP}`);
+    process.exit(2);
+  }
+}
+const options = readOptions();
 
 type Name = "server" | "client";
 
