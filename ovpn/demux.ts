@@ -22,6 +22,7 @@ export interface DemuxedLine {
 export const MAX_MESSAGE_BYTES = 10239;
 
 const LF = 10;
+const FOUR_LF = 0x0a0a0a0a;
 const CR = 13;
 const EVENT_MARK = 62; // ">"
 const PROMPT: Uint8Array = new TextEncoder().encode("ENTER PASSWORD:");
@@ -46,7 +47,8 @@ const PROMPT: Uint8Array = new TextEncoder().encode("ENTER PASSWORD:");
  * ```
  */
 export class Demuxer {
-  #partial: Uint8Array = new Uint8Array(0);
+  /** Has no LF. */
+  #partial: Uint8Array<ArrayBuffer> = new Uint8Array(0);
   #promptPossible = true;
 
   /** Takes the next bytes; gives the lines that they complete. `chunk` may be used again at once. */
@@ -60,7 +62,7 @@ export class Demuxer {
   }
 
   /** One copy of a chunk serves all of its lines. */
-  #join(chunk: Uint8Array): Uint8Array {
+  #join(chunk: Uint8Array): Uint8Array<ArrayBuffer> {
     const partial = this.#partial;
     if (partial.length === 0) return new Uint8Array(chunk);
     const joined = new Uint8Array(partial.length + chunk.length);
@@ -69,8 +71,10 @@ export class Demuxer {
     return joined;
   }
 
-  #split(data: Uint8Array, ended: boolean): DemuxedLine[] {
+  #split(data: Uint8Array<ArrayBuffer>, ended: boolean): DemuxedLine[] {
     const lines: DemuxedLine[] = [];
+    const feeds = lineFeeds(data);
+    let passed = 0;
     let start = 0;
     for (;;) {
       if (this.#promptPossible) {
@@ -83,21 +87,25 @@ export class Demuxer {
           continue;
         }
       }
-      let end = data.indexOf(LF, start);
+      let end = feeds[passed] ?? data.length;
       let next = end + 1;
       const cut = start + MAX_MESSAGE_BYTES;
-      if (end < 0 ? data.length >= cut : next > cut) {
+      if (end >= cut) {
         end = next = cut;
-      } else if (end < 0) {
-        if (!ended || start === data.length) break;
-        end = next = data.length;
+      } else if (end < data.length) {
+        passed++;
+      } else {
+        if (!ended || start === end) break;
+        next = end;
       }
       // Also where the LF is cut off, or never came.
       if (end > start && data[end - 1] === CR) end--;
       if (end > start) {
         this.#promptPossible = false;
         const event = data[start] === EVENT_MARK;
-        const line = data.subarray(event ? start + 1 : start, end);
+        const from = event ? start + 1 : start;
+        // Not subarray(), which takes V8 much longer: it asks for the species.
+        const line = new Uint8Array(data.buffer, from, end - from);
         lines.push({ kind: event ? "event" : "reply", line });
       }
       start = next;
@@ -105,6 +113,20 @@ export class Demuxer {
     this.#partial = start === 0 && !ended ? data : data.slice(start);
     return lines;
   }
+}
+
+/** Where the LFs are. Looks at four bytes at once: an `indexOf()` for each line takes V8 twice as long. */
+function lineFeeds(data: Uint8Array<ArrayBuffer>): number[] {
+  const found: number[] = [];
+  const words = new Uint32Array(data.buffer, 0, data.length >> 2);
+  for (let i = 0; i < words.length; i++) {
+    const word = (words[i] ?? 0) ^ FOUR_LF;
+    // Not 0 if any byte of `word` is: only then the subtraction sets a top bit that was not set.
+    if (((word - 0x01010101) & ~word & 0x80808080) === 0) continue;
+    for (let at = 4 * i; at < 4 * i + 4; at++) if (data[at] === LF) found.push(at);
+  }
+  for (let at = 4 * words.length; at < data.length; at++) if (data[at] === LF) found.push(at);
+  return found;
 }
 
 /** Whether the prompt stands at `start`: as a whole, or as far as the data goes. */

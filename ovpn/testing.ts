@@ -191,7 +191,7 @@ async function replay(conn: Conn, recording: Recording, timeScale: number): Prom
   const lines = new LineReader(conn);
   let expected = "";
   let now = 0;
-  for (const step of recording) {
+  for (const step of greetingFirst(recording)) {
     const pause = (step.at - now) * timeScale;
     now = step.at;
     if (step.end) return;
@@ -210,6 +210,13 @@ async function replay(conn: Conn, recording: Recording, timeScale: number): Prom
   if (surplus !== undefined) {
     throw new ReplayError("the manager sends more than was recorded", undefined, surplus);
   }
+}
+
+/** OpenVPN greets unasked, and this package waits for that; a recorded manager may have been faster. */
+function greetingFirst(recording: Recording): Recording {
+  const greeting = recording.find(({ from }) => from === "daemon");
+  if (greeting === undefined || greeting.end) return recording;
+  return [greeting, ...recording.filter((step) => step !== greeting)];
 }
 
 async function expectLine(lines: LineReader, expected: string): Promise<void> {

@@ -15,6 +15,7 @@ import {
 } from "./adapter_suite.ts";
 import { pem } from "./adapter_fixtures.ts";
 import { datagramSuite } from "./adapter_datagram_suite.ts";
+import { netSuite } from "./adapter_net_suite.ts";
 import { tlsSuite } from "./adapter_tls_suite.ts";
 import { unixSuite } from "./adapter_unix_suite.ts";
 
@@ -38,6 +39,8 @@ export function capabilities(adapter: AdapterName, runtime: RuntimeName): Capabi
     countsDropped: !native,
     credentials: runtime !== "node" || Number(process.versions.node.split(".")[0]) >= 26,
     reusePort: true,
+    reusePortUdp: runtime !== "deno",
+    keepAliveTime: !native,
   };
 }
 
@@ -71,6 +74,7 @@ export function adapterTests(name: AdapterName, transport: Transport): void {
     streamSuite(name, transport, kind, can);
     listenerSuite(name, transport, kind, can);
   }
+  netSuite(name, transport, can);
   unixSuite(name, transport, newPath, can);
   tlsSuite(name, transport);
   datagramSuite(name, transport);

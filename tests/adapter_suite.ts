@@ -1,7 +1,4 @@
-/**
- * One suite for every adapter on every runtime that has it. What a runtime cannot do is said by {@linkcode Capabilities}; the README's
- * table is checked against the same flags.
- */
+/** One suite for every adapter on every runtime that has it; what a runtime cannot do, {@linkcode Capabilities} says. */
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { test } from "node:test";
 import {
@@ -25,6 +22,10 @@ export interface Capabilities {
   readonly credentials: boolean;
   /** Several listeners may share a port. */
   readonly reusePort: boolean;
+  /** Several UDP sockets may share a port by `reusePort`; elsewhere the option is ignored. */
+  readonly reusePortUdp: boolean;
+  /** `keepAlive` may be a number; elsewhere the idle time is the system's. */
+  readonly keepAliveTime: boolean;
 }
 
 /** A kind of stream: how to listen and connect. */

@@ -8,7 +8,8 @@ import { output } from "./command.ts";
 /** With a deno.json beside it, jsr.json is read only if named. A work tree may hold unfinished work. */
 const DRY_RUN = ["publish", "--dry-run", "--allow-dirty", "--config", "jsr.json"];
 const NEEDED = ["README.md", "LICENSE", "CHANGELOG.md", ...Object.values(jsr.exports)];
-const PUBLISHED = /^(?:mod\.ts|(?:adapters|ovpn)\/[^/]+\.ts|README\.md|LICENSE|CHANGELOG\.md|jsr\.json)$/;
+const PUBLISHED =
+  /^(?:mod\.ts|(?:adapters|ovpn)\/[^/]+\.ts|README\.md|LICENSE|CHANGELOG\.md|jsr\.json)$/;
 
 const PUBLISHERS: Readonly<Record<string, readonly string[]>> = {
   "deno publish": ["deno"],

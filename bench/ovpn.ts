@@ -1,0 +1,248 @@
+/**
+ * How fast lines are found and read in what OpenVPN sends, beside what one would use otherwise.
+ *
+ *     deno run -A bench/ovpn.ts
+ *     bun bench/ovpn.ts
+ *     node bench/ovpn.ts
+ *
+ * `--mib=64` is the size of the input, `--rounds=5` how often each way is measured. Each round takes all ways in the same order; the
+ * first round is to warm up and does not count; the table shows the median of the others.
+ *
+ * The input is a block made of the recorded sessions, again and again, in chunks of 64 KiB. Sessions on which the ways differ by
+ * design (a prompt without a line end, an empty line, a line longer than a message can be) are left out, so that all must find the
+ * same number of lines.
+ *
+ * @module
+ */
+import { DelimiterStream, TextLineStream } from "@std/streams";
+import { demultiplex, Demuxer, MAX_MESSAGE_BYTES, parseEvent } from "@trunkline/sockets/ovpn";
+import { readdirSync, readFileSync } from "node:fs";
+import { Buffer } from "node:buffer";
+import process from "node:process";
+import { createInterface } from "node:readline";
+import { Readable } from "node:stream";
+import { parseArgs } from "node:util";
+
+const CHUNK_BYTES = 64 * 1024;
+const MIB = 1024 * 1024;
+const FIXTURES = new URL("../tests/fixtures/ovpn/", import.meta.url);
+
+/** Gives the whole input once more; nothing of it is kept. */
+type Input = () => Generator<Uint8Array<ArrayBuffer>>;
+
+/** One way to get lines: resolves with their number. */
+interface Way {
+  readonly name: string;
+  readonly lines: (input: Input) => number | Promise<number>;
+}
+
+/** The recorded sessions one after the other, as characters of one byte each. */
+function recordedBlock(): string {
+  const files = readdirSync(FIXTURES).sort().filter((file) => /^[^.]+\.txt$/.test(file));
+  const sessions = files.map((file) => readFileSync(new URL(file, FIXTURES), "latin1"));
+  // A session may end in the middle of a line.
+  const whole = sessions.map((text) => text.slice(0, text.lastIndexOf("\n") + 1));
+  const alike = whole.filter((text) => {
+    const lines = text.split("\n").slice(0, -1);
+    return lines.every((line) => /^[^\r]+\r?$/.test(line) && line.length < MAX_MESSAGE_BYTES) &&
+      !text.includes("ENTER PASSWORD:");
+  });
+  return alike.join("");
+}
+
+/** `block` again and again, cut into chunks without regard to where it begins. */
+function* repeated(block: Uint8Array<ArrayBuffer>, times: number) {
+  // The beginning once more, so that each chunk is one view.
+  const ring = new Uint8Array(block.length + CHUNK_BYTES);
+  for (let at = 0; at < ring.length; at += block.length) {
+    ring.set(block.subarray(0, ring.length - at), at);
+  }
+  const total = block.length * times;
+  for (let at = 0; at < total; at += CHUNK_BYTES) {
+    const from = at % block.length;
+    yield ring.subarray(from, from + Math.min(CHUNK_BYTES, total - at));
+  }
+}
+
+function streamOf(input: Input): ReadableStream<Uint8Array<ArrayBuffer>> {
+  const chunks = input();
+  return new ReadableStream({
+    pull(controller) {
+      const { done, value } = chunks.next();
+      if (done) controller.close();
+      else controller.enqueue(value);
+    },
+  });
+}
+
+async function countOf(stream: ReadableStream<unknown>): Promise<number> {
+  const reader = stream.getReader();
+  let count = 0;
+  while (!(await reader.read()).done) count++;
+  return count;
+}
+
+const WAYS: readonly Way[] = [
+  {
+    name: "Demuxer",
+    lines(input) {
+      const demuxer = new Demuxer();
+      let count = 0;
+      for (const chunk of input()) count += demuxer.push(chunk).length;
+      return count + demuxer.end().length;
+    },
+  },
+  {
+    name: "Demuxer + parseEvent()",
+    lines(input) {
+      const demuxer = new Demuxer();
+      let count = 0;
+      for (const chunk of input()) {
+        for (const { kind, line } of demuxer.push(chunk)) {
+          if (kind === "event") parseEvent(line);
+          count++;
+        }
+      }
+      return count + demuxer.end().length;
+    },
+  },
+  {
+    name: "demultiplex()",
+    async lines(input) {
+      const { replies, events } = demultiplex(streamOf(input));
+      const counts = await Promise.all([countOf(replies), countOf(events)]);
+      return counts[0] + counts[1];
+    },
+  },
+  {
+    name: "node:readline",
+    lines(input) {
+      // Of its interfaces the fastest: "line" events, from a stream of what Node itself would read.
+      const buffers = function* () {
+        for (const { buffer, byteOffset, length } of input()) {
+          yield Buffer.from(buffer, byteOffset, length);
+        }
+      };
+      const lines = createInterface({ input: Readable.from(buffers()), crlfDelay: Infinity });
+      let count = 0;
+      lines.on("line", () => count++);
+      return new Promise((resolve) => lines.on("close", () => resolve(count)));
+    },
+  },
+  {
+    name: "@std TextLineStream",
+    lines(input) {
+      const text = streamOf(input).pipeThrough(new TextDecoderStream());
+      return countOf(text.pipeThrough(new TextLineStream()));
+    },
+  },
+  {
+    name: "@std DelimiterStream",
+    async lines(input) {
+      const delimiter = new TextEncoder().encode("\n");
+      const parts = await countOf(streamOf(input).pipeThrough(new DelimiterStream(delimiter)));
+      // It also gives what is after the last line end, which is nothing.
+      return parts - 1;
+    },
+  },
+  {
+    name: "TextDecoder + split()",
+    lines(input) {
+      const decoder = new TextDecoder();
+      let count = 0;
+      let rest = "";
+      for (const chunk of input()) {
+        const lines = (rest + decoder.decode(chunk, { stream: true })).split("\n");
+        rest = lines.pop() ?? "";
+        count += lines.length;
+      }
+      return count;
+    },
+  },
+];
+
+/** Peaks of the resident memory above its start, in MiB: in the first quarter of the input, and in all of it. */
+function memoryGrowth(input: Input, bytes: number): readonly [number, number] {
+  const demuxer = new Demuxer();
+  const start = process.memoryUsage.rss();
+  let read = 0;
+  let peak = start;
+  let early = start;
+  for (const chunk of input()) {
+    demuxer.push(chunk);
+    read += chunk.length;
+    peak = Math.max(peak, process.memoryUsage.rss());
+    if (read <= bytes / 4) early = peak;
+  }
+  return [(early - start) / MIB, (peak - start) / MIB];
+}
+
+function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  const upper = sorted[middle] ?? NaN;
+  return sorted.length % 2 === 1 ? upper : ((sorted[middle - 1] ?? NaN) + upper) / 2;
+}
+
+function positive(option: string, text: string): number {
+  const number = Number(text);
+  if (!Number.isInteger(number) || number < 1) {
+    throw new RangeError(`--${option} is a whole number from 1 on, not "${text}"`);
+  }
+  return number;
+}
+
+async function main(): Promise<void> {
+  const { values } = parseArgs({
+    options: {
+      mib: { type: "string", default: "64" },
+      rounds: { type: "string", default: "5" },
+    },
+  });
+  const rounds = positive("rounds", values.rounds);
+  const text = recordedBlock();
+  const block = Uint8Array.from(text, (character) => character.charCodeAt(0));
+  const times = Math.ceil(positive("mib", values.mib) * MIB / block.length);
+  const bytes = block.length * times;
+  const lines = (text.split("\n").length - 1) * times;
+  const input: Input = () => repeated(block, times);
+  const { deno, bun, node } = process.versions;
+  const runtime = deno ? `Deno ${deno}` : bun ? `Bun ${bun}` : `Node ${node}`;
+  console.log(
+    `${runtime}: ${(bytes / MIB).toFixed(1)} MiB, ${lines} lines, median of ${rounds} rounds\n`,
+  );
+
+  const [early, peak] = memoryGrowth(input, bytes);
+  const took = WAYS.map((): number[] => []);
+  for (let round = 0; round <= rounds; round++) {
+    for (const [i, way] of WAYS.entries()) {
+      const start = performance.now();
+      const found = await way.lines(input);
+      const elapsed = performance.now() - start;
+      if (found !== lines) throw new Error(`${way.name} found ${found} lines, not ${lines}`);
+      if (round > 0) took[i]?.push(elapsed);
+    }
+  }
+
+  const medians = took.map(median);
+  const ours = medians[0] ?? NaN;
+  console.log(`${"".padEnd(24)}${"ms".padStart(8)}  M lines/s    MB/s  Demuxer is`);
+  for (const [i, { name }] of WAYS.entries()) {
+    const ms = medians[i] ?? NaN;
+    const columns = [
+      ms.toFixed(0).padStart(8),
+      (lines / ms / 1000).toFixed(2).padStart(11),
+      (bytes / ms / 1000).toFixed(0).padStart(8),
+      i === 0 ? "" : `${(ms / ours).toFixed(1)} x as fast`.padStart(16),
+    ];
+    console.log(name.padEnd(24) + columns.join(""));
+  }
+  console.log(
+    `\nMemory of the first Demuxer run, at its peak: +${
+      early.toFixed(1)
+    } MiB in the first quarter, ` +
+      `+${peak.toFixed(1)} MiB in all`,
+  );
+}
+
+await main();

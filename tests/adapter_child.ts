@@ -1,0 +1,76 @@
+/**
+ * A program of its own for tests that need a process with other rights or another network:
+ * `adapter_child.ts <adapter> <action> [address]` prints what came of it as one line of JSON.
+ */
+import process from "node:process";
+import type { Transport } from "../adapters/types.ts";
+
+const codeOf = (error: unknown): unknown => (error as { code?: unknown }).code ?? String(error);
+
+async function pair(transport: Transport, address: string, tls: boolean): Promise<string> {
+  const listener = await transport.listen(address, tls ? { tls: await serverTls() } : {});
+  const accepting = listener.accept();
+  accepting.catch(() => {});
+  try {
+    const client = await transport.connect(
+      listener.addr,
+      tls ? { tls: { verify: false, serverName: "localhost" } } : {},
+    );
+    const server = await accepting;
+    await client.write(new Uint8Array(3));
+    await server.read();
+    await Promise.all([client.close(), server.close()]);
+    return "ok";
+  } finally {
+    await listener.close();
+  }
+}
+
+async function serverTls(): Promise<{ cert: string; key: string }> {
+  const { pem } = await import("./adapter_fixtures.ts");
+  return { cert: pem("server.crt"), key: pem("server.key") };
+}
+
+async function udp(transport: Transport, address: string): Promise<string> {
+  const socket = await transport.bindDatagram(address);
+  try {
+    await socket.send(new Uint8Array(3), socket.addr);
+    await socket.receive();
+    return "ok";
+  } finally {
+    await socket.close();
+  }
+}
+
+async function credentials(transport: Transport, address: string): Promise<string> {
+  const listener = await transport.listen(address, { credentials: true });
+  const [client, server] = await Promise.all([
+    transport.connect(address, { credentials: true }),
+    listener.accept(),
+  ]);
+  const told = [client.peerCredentials()?.pid, server.peerCredentials()?.pid];
+  client.abort();
+  server.abort();
+  await listener.close();
+  return told.every((pid) => pid === process.pid) ? "ok" : "unknown";
+}
+
+const [, , name = "", action = "", address = ""] = process.argv;
+
+async function run(): Promise<unknown> {
+  const module = await import(`../adapters/${name}.ts`);
+  const transport: Transport = module[name];
+  if (action === "import") return "ok";
+  if (action === "pair") return await pair(transport, address, false);
+  if (action === "tls") return await pair(transport, address, true);
+  if (action === "udp") return await udp(transport, address);
+  if (action === "credentials") return await credentials(transport, address);
+  if (action === "listen") return await transport.listen(address).then((it) => it.close());
+  return await transport.connect(address).then((conn) => conn.abort());
+}
+
+run().then((result) => result ?? "ok", codeOf).then((result) => {
+  console.log(JSON.stringify(result));
+  // What is left open by a failure must not keep the test waiting.
+  process.exit(0);
+});
