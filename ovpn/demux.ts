@@ -23,6 +23,8 @@ export const MAX_MESSAGE_BYTES = 10239;
 
 const LF = 10;
 const FOUR_LF = 0x0a0a0a0a;
+const ONES = 0x01010101;
+const TOP_BITS = 0x80808080;
 const CR = 13;
 const EVENT_MARK = 62; // ">"
 const PROMPT: Uint8Array = new TextEncoder().encode("ENTER PASSWORD:");
@@ -73,66 +75,87 @@ export class Demuxer {
 
   #split(data: Uint8Array<ArrayBuffer>, ended: boolean): DemuxedLine[] {
     const lines: DemuxedLine[] = [];
-    const feeds = lineFeeds(data);
-    let passed = 0;
+    const { buffer } = data;
+    const words = new Int32Array(buffer, 0, data.length >> 3 << 1);
     let start = 0;
-    for (;;) {
-      if (this.#promptPossible) {
-        const prompt = promptAt(data, start);
-        if (prompt === "begun" && !ended) break;
-        if (prompt === "whole") {
-          const end = start + PROMPT.length;
-          lines.push({ kind: "password-prompt", line: data.subarray(start, end) });
-          start = end;
-          continue;
+    for (let i = 0; 4 * i < data.length; i += 2) {
+      // Eight bytes at once: an indexOf() for each line takes V8 twice as long.
+      while (i < words.length && !hasLf(words[i]!, words[i + 1]!)) i += 2;
+      const stop = Math.min(4 * i + 8, data.length);
+      for (let at = 4 * i; at < stop; at++) {
+        if (data[at] !== LF) continue;
+        if (this.#promptPossible || at - start >= MAX_MESSAGE_BYTES) {
+          start = this.#takeParts(lines, data, start, at);
         }
+        // What #take() does; a call for each line takes V8 a quarter longer.
+        const end = data[at - 1] === CR ? at - 1 : at;
+        if (end > start) {
+          this.#promptPossible = false;
+          lines.push(lineOf(buffer, start, end, data[start]));
+        }
+        start = at + 1;
       }
-      let end = feeds[passed] ?? data.length;
-      let next = end + 1;
-      const cut = start + MAX_MESSAGE_BYTES;
-      if (end >= cut) {
-        end = next = cut;
-      } else if (end < data.length) {
-        passed++;
-      } else {
-        if (!ended || start === end) break;
-        next = end;
-      }
-      // Also where the LF is cut off, or never came.
-      if (end > start && data[end - 1] === CR) end--;
-      if (end > start) {
-        this.#promptPossible = false;
-        const event = data[start] === EVENT_MARK;
-        const from = event ? start + 1 : start;
-        // Not subarray(), which takes V8 much longer: it asks for the species.
-        const line = new Uint8Array(data.buffer, from, end - from);
-        lines.push({ kind: event ? "event" : "reply", line });
-      }
-      start = next;
     }
+    start = this.#takeParts(lines, data, start, data.length);
+    if (ended) this.#take(lines, data, start, start = data.length);
     this.#partial = start === 0 && !ended ? data : data.slice(start);
     return lines;
   }
-}
 
-/** Where the LFs are. Looks at four bytes at once: an `indexOf()` for each line takes V8 twice as long. */
-function lineFeeds(data: Uint8Array<ArrayBuffer>): number[] {
-  const found: number[] = [];
-  const words = new Uint32Array(data.buffer, 0, data.length >> 2);
-  for (let i = 0; i < words.length; i++) {
-    const word = (words[i] ?? 0) ^ FOUR_LF;
-    // Not 0 if any byte of `word` is: only then the subtraction sets a top bit that was not set.
-    if (((word - 0x01010101) & ~word & 0x80808080) === 0) continue;
-    for (let at = 4 * i; at < 4 * i + 4; at++) if (data[at] === LF) found.push(at);
+  /** Takes from a line that ends at `end` the prompts and what is too long for one line; gives where the rest starts. */
+  #takeParts(
+    lines: DemuxedLine[],
+    data: Uint8Array<ArrayBuffer>,
+    start: number,
+    end: number,
+  ): number {
+    while (this.#promptPossible && startsWithPrompt(data, start, end)) {
+      const after = start + PROMPT.length;
+      lines.push({ kind: "password-prompt", line: data.subarray(start, after) });
+      start = after;
+    }
+    for (; end - start >= MAX_MESSAGE_BYTES; start += MAX_MESSAGE_BYTES) {
+      this.#take(lines, data, start, start + MAX_MESSAGE_BYTES);
+    }
+    return start;
   }
-  for (let at = 4 * words.length; at < data.length; at++) if (data[at] === LF) found.push(at);
-  return found;
+
+  /** Takes the bytes from `start` to `end` as one line, unless it is empty. */
+  #take(
+    lines: DemuxedLine[],
+    data: Uint8Array<ArrayBuffer>,
+    start: number,
+    end: number,
+  ): void {
+    // Also where the LF is cut off, or never came.
+    if (data[end - 1] === CR) end--;
+    if (end <= start) return;
+    this.#promptPossible = false;
+    lines.push(lineOf(data.buffer, start, end, data[start]));
+  }
 }
 
-/** Whether the prompt stands at `start`: as a whole, or as far as the data goes. */
-function promptAt(data: Uint8Array, start: number): "whole" | "begun" | undefined {
-  const length = Math.min(PROMPT.length, data.length - start);
-  for (let i = 0; i < length; i++) if (data[start + i] !== PROMPT[i]) return undefined;
-  if (length === PROMPT.length) return "whole";
-  return length > 0 ? "begun" : undefined;
+/** A line of the bytes from `start` to `end`, of which `first` is the first. */
+function lineOf(
+  buffer: ArrayBuffer,
+  start: number,
+  end: number,
+  first: number | undefined,
+): DemuxedLine {
+  // Not subarray(), which takes V8 longer: it asks for the species.
+  return first === EVENT_MARK
+    ? { kind: "event", line: new Uint8Array(buffer, start + 1, end - start - 1) }
+    : { kind: "reply", line: new Uint8Array(buffer, start, end - start) };
+}
+
+/** Whether any of eight bytes is an LF. */
+function hasLf(four: number, fourMore: number): boolean {
+  // A byte of these is 0 where there is an LF; only then the subtraction sets a top bit that was not set.
+  const first = four ^ FOUR_LF;
+  const second = fourMore ^ FOUR_LF;
+  return ((first - ONES & ~first | second - ONES & ~second) & TOP_BITS) !== 0;
+}
+
+function startsWithPrompt(data: Uint8Array, start: number, end: number): boolean {
+  return end - start >= PROMPT.length && PROMPT.every((byte, i) => data[start + i] === byte);
 }
