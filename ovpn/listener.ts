@@ -4,14 +4,15 @@
  * @module
  */
 import { auto } from "../adapters/auto.ts";
-import type {
-  Address,
-  Conn,
-  Listener,
-  ListenOptions,
-  PeerCredentials,
-  Transport,
-  WaitOptions,
+import {
+  type Address,
+  type Conn,
+  ConnectError,
+  type Listener,
+  type ListenOptions,
+  type PeerCredentials,
+  type Transport,
+  type WaitOptions,
 } from "../adapters/types.ts";
 import { type ClientOptions, ManagementClient } from "./client.ts";
 import { ManagementError } from "./errors.ts";
@@ -26,7 +27,7 @@ export interface ManagementListenOptions extends ListenOptions {
 export interface ServeOptions extends WaitOptions {
   /**
    * Gets what a handler threw and what `accept` failed with; serving goes on. Without it a `ManagementError` of a handler is
-   * dropped (the client's `closed` told it), and any other error ends `serve()`.
+   * dropped (the client's `closed` told it), and any other error ends `serve()`, as does what `onError` itself throws.
    */
   readonly onError?: ((error: unknown) => void) | undefined;
 }
@@ -149,11 +150,13 @@ export class ManagementListener implements AsyncIterable<IncomingConnection>, As
         await handler(connection);
       } catch (error) {
         await connection.close().catch(() => {});
-        if (onError !== undefined) return onError(error);
-        if (error instanceof ManagementError) return;
-        failure ??= { error };
-        stop.abort();
+        if (onError !== undefined) await onError(error);
+        else if (!(error instanceof ManagementError)) throw error;
       }
+    };
+    const fail = (error: unknown): void => {
+      failure ??= { error };
+      stop.abort();
     };
     const broken = this.closed.then(() => false, () => true);
     const wait = {
@@ -161,10 +164,12 @@ export class ManagementListener implements AsyncIterable<IncomingConnection>, As
     };
     for (;;) {
       try {
-        handle(await this.accept(wait));
+        handle(await this.accept(wait)).catch(fail);
       } catch (error) {
         if (failure !== undefined) throw failure.error;
-        if (wait.signal.aborted) throw error;
+        // Closed first and aborted in the same turn is closed.
+        const closed = error instanceof ConnectError && error.code === "closed";
+        if (wait.signal.aborted && !closed) throw error;
         // Settled by now, if the listener is no more.
         const ended = await Promise.race([broken, pause(ACCEPT_RETRY_MS)]);
         if (ended === false) return;
