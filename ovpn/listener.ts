@@ -174,7 +174,7 @@ export class ManagementListener implements AsyncIterable<IncomingConnection>, As
         const ended = await Promise.race([broken, pause(ACCEPT_RETRY_MS)]);
         if (ended === false) return;
         if (ended === true) throw error;
-        onError?.(error);
+        await onError?.(error);
       }
     }
   }

@@ -11,6 +11,7 @@ import {
   connPair,
   listen as listenSocket,
   type Listener,
+  type Transport,
   wrapConn,
 } from "@trunkline/sockets/auto";
 import {
@@ -25,7 +26,7 @@ import {
 } from "@trunkline/sockets/ovpn";
 import { type Recording, replayRecording } from "@trunkline/sockets/ovpn/testing";
 import { Inbox } from "../adapters/_inbox.ts";
-import { rejectsWith } from "./adapter_suite.ts";
+import { rejectsWith, sleep } from "./adapter_suite.ts";
 import { GREETING, rejection } from "./ovpn_fake.ts";
 import { unhandledDuring } from "./unhandled.ts";
 
@@ -48,61 +49,40 @@ async function dialIn(addr: Address, pid: number): Promise<void> {
   await openvpn(await connect(addr), pid);
 }
 
-/** A listener in memory. */
-class FakeListener implements Listener {
-  readonly addr: Address = { path: "\0in-memory" };
-  readonly dropped = 0;
-  /** What the next calls of `accept` reject with. */
-  readonly failures: Error[] = [];
-  readonly #inbox = new Inbox<Conn>(8, "accepting");
-
-  get closed(): Promise<void> {
-    return this.#inbox.closed;
-  }
-
-  /** An OpenVPN connects; gives its end. */
-  dialIn(): Conn {
-    const [ours, theirs] = connPair();
-    this.#inbox.push(ours);
-    return theirs;
-  }
-
-  async accept(options?: { readonly signal?: AbortSignal | undefined }): Promise<Conn> {
-    const failure = this.failures.shift();
-    if (failure !== undefined) throw failure;
-    return await this.#inbox.take(options);
-  }
-
-  break(error: ConnectError): void {
-    this.#inbox.end(error, true);
-  }
-
-  close(): Promise<void> {
-    this.#inbox.end(new ConnectError("closed", "accepting: closed"));
+/** A listener in memory, and what happens to it. */
+function fakeListener() {
+  const inbox = new Inbox<Conn>(8, "accepting");
+  const close = () => {
+    inbox.end(new ConnectError("closed", "accepting: closed"));
     return Promise.resolve();
-  }
-
-  [Symbol.asyncIterator](): AsyncIterator<Conn> {
-    return this.#inbox.iterate();
-  }
-
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.close();
-  }
-}
-
-function fakeListener(): [ManagementListener, FakeListener] {
-  const fake = new FakeListener();
-  return [new ManagementListener(fake), fake];
+  };
+  /** What the next calls of `accept` reject with. */
+  const failures: Error[] = [];
+  const raw: Listener = {
+    addr: { path: "\0in-memory" },
+    dropped: 0,
+    closed: inbox.closed,
+    accept: (options) =>
+      failures.length > 0 ? Promise.reject(failures.shift()) : inbox.take(options),
+    close,
+    [Symbol.asyncIterator]: () => inbox.iterate(),
+    [Symbol.asyncDispose]: close,
+  };
+  /** An OpenVPN connects; gives its end. */
+  const dialIn = (): Conn => {
+    const [ours, theirs] = connPair();
+    inbox.push(ours);
+    return theirs;
+  };
+  const breakBy = (error: ConnectError) => inbox.end(error, true);
+  return { listener: new ManagementListener(raw), raw, failures, dialIn, breakBy };
 }
 
 const tooManyFiles = () => new ConnectError("other", "accepting: failed (EMFILE)");
 
-const directory = () => mkdtempSync(join(tmpdir(), "ovpn-"));
-
 for (const kind of ["TCP", "unix"]) {
   check(`listen() accepts over ${kind}, and both ends talk`, async () => {
-    const where = kind === "unix" ? directory() : undefined;
+    const where = kind === "unix" ? mkdtempSync(join(tmpdir(), "ovpn-")) : undefined;
     const listener = await listen(where === undefined ? "127.0.0.1:0" : join(where, "m.sock"));
     const conn = await connect(listener.addr);
     const daemon = openvpn(conn, 42);
@@ -125,19 +105,19 @@ for (const kind of ["TCP", "unix"]) {
 }
 
 check("listen() takes a transport, and passes options on", async () => {
-  const fake = new FakeListener();
+  const { raw } = fakeListener();
   const asked: unknown[] = [];
-  const transport = {
-    listen: (address: Address | string, options?: { readonly backlog?: number | undefined }) => {
+  const transport: Pick<Transport, "listen"> = {
+    listen(address, options) {
       asked.push(address, options?.backlog);
-      return Promise.resolve(fake);
+      return Promise.resolve(raw);
     },
   };
   const listener = await listen("127.0.0.1:1", { transport, backlog: 7 });
   assertEquals(asked, ["127.0.0.1:1", 7]);
-  assertStrictEquals(listener.addr, fake.addr);
+  assertStrictEquals(listener.addr, raw.addr);
   await listener[Symbol.asyncDispose]();
-  await fake.closed;
+  await raw.closed;
 });
 
 check("several OpenVPNs are managed at once", async () => {
@@ -166,10 +146,10 @@ check("iteration yields each connection and ends when closed; they live on", asy
 });
 
 check("iteration of a broken listener throws its error", async () => {
-  const [listener, fake] = fakeListener();
+  const { listener, ...fake } = fakeListener();
   const next = listener[Symbol.asyncIterator]().next();
   const error = new ConnectError("other", "accepting: failed");
-  fake.break(error);
+  fake.breakBy(error);
   assertStrictEquals(await rejection(next), error);
   assertStrictEquals(await rejection(listener.closed), error);
 });
@@ -193,7 +173,7 @@ check("accept() ends by signal, and by close()", async () => {
 });
 
 check("serve() runs handlers concurrently; what they opened lives on", async () => {
-  const [listener, fake] = fakeListener();
+  const { listener, ...fake } = fakeListener();
   const daemons = [1, 2, 3].map((pid) => openvpn(fake.dialIn(), pid));
   const clients: ManagementClient[] = [];
   const all = Promise.withResolvers<void>();
@@ -212,7 +192,7 @@ check("serve() runs handlers concurrently; what they opened lives on", async () 
 check(
   "serve() closes the connection of a handler that throws, tells onError, goes on",
   async () => {
-    const [listener, fake] = fakeListener();
+    const { listener, ...fake } = fakeListener();
     const errors: unknown[] = [];
     const served: number[] = [];
     const boom = new Error("boom");
@@ -237,25 +217,21 @@ check(
 );
 
 check("serve() without onError drops a ManagementError, and ends with any other", async () => {
-  const [listener, fake] = fakeListener();
+  const { listener, ...fake } = fakeListener();
+  const errors: unknown[] = [];
   const boom = new Error("boom");
-  let dropped: unknown;
   const serving = listener.serve(async (incoming) => {
-    if (dropped !== undefined) throw boom;
-    await incoming.open().pid().catch((error) => {
-      dropped = error;
-      throw error;
-    });
+    errors.push(await rejection(incoming.open().pid()));
+    throw errors.length < 3 ? errors.at(-1) : boom;
   });
   const ended = rejection(serving);
-  await fake.dialIn().close();
-  await new Promise((resolve) => setTimeout(resolve, 20));
-  assert(dropped instanceof ManagementError, String(dropped));
-  assertEquals(dropped.code, "disconnected");
-  const daemon = fake.dialIn();
-  assertEquals(await daemon.read(), null);
-  await daemon.close();
+  for (const daemon of [fake.dialIn(), fake.dialIn(), fake.dialIn()]) await daemon.close();
   assertStrictEquals(await ended, boom);
+  assertEquals(errors.length, 3);
+  for (const error of errors) {
+    assert(error instanceof ManagementError);
+    assertEquals(error.code, "disconnected");
+  }
   await listener.close();
 });
 
@@ -265,18 +241,21 @@ check("serve() ends with what onError throws", async () => {
     throw mistake;
   }, () => Promise.reject(mistake)];
   for (const onError of sources) {
-    const [listener, fake] = fakeListener();
-    const serving = listener.serve(() => Promise.reject(new Error("boom")), { onError });
-    const ended = rejection(serving);
-    await fake.dialIn().close();
-    assertStrictEquals(await ended, mistake);
-    await listener.close();
+    const ofHandler = fakeListener();
+    const handled = ofHandler.listener.serve(() => Promise.reject(new Error("boom")), { onError });
+    const [error] = await Promise.all([rejection(handled), ofHandler.dialIn().close()]);
+    assertStrictEquals(error, mistake);
+    const ofAccept = fakeListener();
+    ofAccept.failures.push(tooManyFiles());
+    const accepted = ofAccept.listener.serve(() => {}, { onError });
+    assertStrictEquals(await rejection(accepted), mistake);
+    await Promise.all([ofHandler.listener.close(), ofAccept.listener.close()]);
   }
 });
 
 check("serve() tells onError that accept failed, and goes on", async () => {
   for (const heard of [true, false]) {
-    const [listener, fake] = fakeListener();
+    const { listener, ...fake } = fakeListener();
     const failures = [tooManyFiles(), tooManyFiles(), tooManyFiles()];
     fake.failures.push(...failures);
     const errors: unknown[] = [];
@@ -295,19 +274,18 @@ check("serve() tells onError that accept failed, and goes on", async () => {
 
 check("serve() ends with what broke the listener, at once or in the pause", async () => {
   for (const pausing of [false, true]) {
-    const [listener, fake] = fakeListener();
+    const { listener, ...fake } = fakeListener();
     const errors: unknown[] = [];
     const failure = tooManyFiles();
     if (pausing) fake.failures.push(failure);
     const serving = listener.serve(() => {}, { onError: (error) => void errors.push(error) });
     const ended = rejection(serving);
-    await new Promise((resolve) => setTimeout(resolve, 10));
+    await sleep(10);
     const error = new ConnectError("other", "accepting: the listener broke");
-    fake.break(error);
+    fake.breakBy(error);
     assertStrictEquals(await ended, pausing ? failure : error);
     assertEquals(errors, []);
-    await rejection(serving);
-    await rejection(listener.serve(() => {}));
+    assertStrictEquals(await rejection(listener.serve(() => {})), error);
   }
 });
 
@@ -333,7 +311,7 @@ check("serve() ends by signal; connections and the listener stay", async () => {
 
 check("serve() of a listener that is closed and aborted: what came first", async () => {
   for (const closeFirst of [true, false]) {
-    const [listener] = fakeListener();
+    const { listener } = fakeListener();
     const controller = new AbortController();
     const serving = listener.serve(() => {}, { signal: controller.signal });
     const ended = Promise.allSettled([serving]);
