@@ -55,11 +55,18 @@ async function credentials(transport: Transport, address: string): Promise<strin
   return told.every((pid) => pid === process.pid) ? "ok" : "unknown";
 }
 
+/** Named in full, so that Deno needs no permission to load them. */
+const LOAD: Readonly<Record<string, () => Promise<Transport>>> = {
+  auto: async () => (await import("../adapters/auto.ts")).auto,
+  deno: async () => (await import("../adapters/deno.ts")).deno,
+  bun: async () => (await import("../adapters/bun.ts")).bun,
+  node: async () => (await import("../adapters/node.ts")).node,
+};
+
 const [, , name = "", action = "", address = ""] = process.argv;
 
 async function run(): Promise<unknown> {
-  const module = await import(`../adapters/${name}.ts`);
-  const transport: Transport = module[name];
+  const transport = await LOAD[name]!();
   if (action === "import") return "ok";
   if (action === "pair") return await pair(transport, address, false);
   if (action === "tls") return await pair(transport, address, true);

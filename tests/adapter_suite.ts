@@ -12,8 +12,18 @@ import {
   type Transport,
 } from "../adapters/types.ts";
 
-/** What an adapter can do on the runtime of this process. */
+/** What an adapter can do on a runtime. Each flag gates tests, and is a row of the README's table. */
 export interface Capabilities {
+  /** Streams over TCP. */
+  readonly tcp: boolean;
+  /** Streams over unix sockets that are files. */
+  readonly unix: boolean;
+  /** Streams over unix sockets with an abstract name, which only Linux has. */
+  readonly abstract: boolean;
+  /** TLS on all of these. */
+  readonly tls: boolean;
+  /** Datagrams. */
+  readonly udp: boolean;
   /** `abort()` resets a TCP connection, so that the peer sees `reset` and not an end. */
   readonly reset: boolean;
   /** Connections that nobody accepts are counted in `dropped` (Deno leaves them to the kernel). */
