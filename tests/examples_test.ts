@@ -1,0 +1,123 @@
+/** The README's programs stand in examples/, and each runs on the runtime that it is for. */
+import { assert } from "@std/assert";
+import { type ChildProcess, spawn } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import process from "node:process";
+import { test } from "node:test";
+import { connect, formatAddress } from "@trunkline/sockets/auto";
+import {
+  type Recording,
+  replayRecording,
+  startScriptedDaemon,
+} from "@trunkline/sockets/ovpn/testing";
+import { RUNTIME } from "./adapter_kinds.ts";
+import { GREETING } from "./ovpn_fake.ts";
+
+const read = (path: string): string => readFileSync(new URL(`../${path}`, import.meta.url), "utf8");
+
+for (const name of ["watch_deno", "status_bun", "dial_in_node"]) {
+  test(`the README shows examples/${name}.ts`, () => {
+    assert(read("README.md").includes("```ts ignore\n" + read(`examples/${name}.ts`) + "```"));
+  });
+}
+
+/** A session of OpenVPN, in turns. */
+function session(...turns: readonly (readonly [manager: string, daemon: string])[]): Recording {
+  const steps = turns.flatMap(([manager, daemon]) => [
+    { from: "manager", at: 0, text: manager } as const,
+    { from: "daemon", at: 0, text: daemon } as const,
+  ]);
+  return [{ from: "daemon", at: 0, text: GREETING }, ...steps];
+}
+
+const CONNECT: Recording = [
+  ...session(
+    ["pid\n", "SUCCESS: pid=77\r\n"],
+    ["state on\n", "SUCCESS: real-time state notification set to ON\r\n"],
+    ["hold release\n", "SUCCESS: hold release succeeded\r\n"],
+  ),
+  { from: "daemon", at: 0, text: ">STATE:1,CONNECTED,SUCCESS,10.8.0.2,192.0.2.1,1194,,\r\n" },
+  { from: "daemon", at: 0, end: true },
+];
+
+interface Program {
+  /** Resolves when the pattern is in what it printed. */
+  printed(pattern: RegExp): Promise<RegExpExecArray>;
+  stop(): Promise<void>;
+}
+
+/** Runs an example with the runtime of this test. */
+function start(args: readonly string[], env: Readonly<Record<string, string>> = {}): Program {
+  const child: ChildProcess = spawn(process.execPath, args, {
+    cwd: new URL("../", import.meta.url),
+    env: { ...process.env, ...env },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  const exited = new Promise((resolve) => child.once("close", resolve));
+  let output = "";
+  let look = () => {};
+  for (const stream of [child.stdout!, child.stderr!]) {
+    stream.setEncoding("utf8").on("data", (text: string) => {
+      output += text;
+      look();
+    });
+  }
+  return {
+    printed: (pattern) =>
+      new Promise((resolve, reject) => {
+        look = () => {
+          const match = pattern.exec(output);
+          if (match !== null) resolve(match);
+        };
+        look();
+        exited.then((code) => reject(new Error(`${args} ended with ${code}:\n${output}`)));
+      }),
+    async stop() {
+      child.kill();
+      await exited;
+    },
+  };
+}
+
+test("examples/watch_deno.ts tells what happens", {
+  skip: RUNTIME !== "deno",
+  timeout: 30_000,
+}, async () => {
+  const daemon = await startScriptedDaemon(CONNECT);
+  const flags = ["run", "--no-prompt", "--allow-net", "--allow-env=OPENVPN_PASSWORD"];
+  const program = start([...flags, "examples/watch_deno.ts", formatAddress(daemon.addr)]);
+  await program.printed(/OpenVPN is process 77\n[^]*CONNECTED 10\.8\.0\.2\n/);
+  await program.stop();
+  await daemon.close();
+});
+
+test("examples/status_bun.ts serves the list of clients", {
+  skip: RUNTIME !== "bun",
+  timeout: 30_000,
+}, async () => {
+  const status = "TITLE\tOpenVPN\r\nCLIENT_LIST\tsomebody\t192.0.2.1\r\nEND\r\n";
+  const daemon = await startScriptedDaemon(session(["status 3\n", status]));
+  const env = { PORT: "0", OPENVPN_SOCKET: formatAddress(daemon.addr) };
+  const program = start(["examples/status_bun.ts"], env);
+  const [url] = await program.printed(/http:\/\/localhost:\d+/);
+  const response = await fetch(url);
+  assert((await response.text()) === "CLIENT_LIST\tsomebody\t192.0.2.1");
+  await program.stop();
+  await daemon.close();
+});
+
+test("examples/dial_in_node.ts manages who dials in", {
+  skip: RUNTIME !== "node",
+  timeout: 30_000,
+}, async () => {
+  const directory = mkdtempSync(join(tmpdir(), "trunkline-"));
+  const path = join(directory, "vpn.sock");
+  const program = start(["examples/dial_in_node.ts", path]);
+  await program.printed(/Listening on/);
+  await replayRecording(await connect(path), CONNECT);
+  await program.printed(/77 CONNECTED/);
+  await program.stop();
+  rmSync(directory, { recursive: true });
+});
