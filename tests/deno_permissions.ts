@@ -3,7 +3,7 @@
 export interface Permission {
   /** What the program does, for a reader. */
   readonly doing: string;
-  /** The flags; `$DIR` is a directory, in `$DIR/run` of which the socket is. */
+  /** The flags, as a shell takes them: `$SOCK` is a path in `$DIR/run`. */
   readonly flags: readonly string[];
   /** What adapter_child.ts is told to do, after the name of the entry point. */
   readonly args: readonly string[];
@@ -22,7 +22,6 @@ export type Task =
   | "abstract"
   | "credentials";
 
-const SOCKET = "$DIR/run/x.sock";
 /** The listener makes a directory with a name that nobody knows before; so no path can be named for `--allow-net`. */
 const UNIX_LISTENER = ["--allow-read=$DIR", "--allow-write=$DIR", "--allow-net"];
 
@@ -60,14 +59,14 @@ export const PERMISSIONS: Readonly<Record<Task, Permission>> = {
   },
   connectUnix: {
     doing: "connect to a unix path",
-    flags: [`--allow-read=${SOCKET}`, `--allow-write=${SOCKET}`, `--allow-net=unix:${SOCKET}`],
-    args: ["connect", SOCKET],
+    flags: ["--allow-read=$SOCK", "--allow-write=$SOCK", "--allow-net=unix:$SOCK"],
+    args: ["connect", "$SOCK"],
     prints: "not-found",
   },
   listenUnix: {
     doing: "listen on a unix path",
     flags: UNIX_LISTENER,
-    args: ["pair", SOCKET],
+    args: ["pair", "$SOCK"],
     prints: "ok",
   },
   abstract: {
@@ -79,7 +78,7 @@ export const PERMISSIONS: Readonly<Record<Task, Permission>> = {
   credentials: {
     doing: "`peerCredentials()`, listening",
     flags: [...UNIX_LISTENER, "--allow-ffi"],
-    args: ["credentials", SOCKET],
+    args: ["credentials", "$SOCK"],
     prints: "ok",
   },
 };

@@ -42,7 +42,8 @@ for (const entry of ENTRY_POINTS) {
     const directory = join(base, `${entry}-${++directories}`);
     mkdirSync(join(directory, "run"), { recursive: true });
     const fill = (text: string) =>
-      text.replaceAll("$DIR", directory).replace("$$", `${process.pid}-${entry}`);
+      text.replace("$SOCK", join(directory, "run/x.sock")).replace("$DIR", directory)
+        .replace("$$", `${process.pid}-${entry}`);
     return { flags: flags.map(fill), args: args.map(fill) };
   };
 
