@@ -73,6 +73,9 @@ const DEFAULTS = {
   closeTimeoutMs: 2000,
 } as const;
 
+/** A timer with a longer time fires at once. */
+const MAX_TIMEOUT_MS = 0x7fffffff;
+
 /** What a line costs beside its bytes. */
 const LINE_OVERHEAD_BYTES = 32;
 
@@ -131,15 +134,7 @@ export class Session {
   #end: ManagementError | undefined;
 
   constructor(duplex: Duplex | Conn, options: ClientOptions) {
-    const timeoutMs = options.timeoutMs ?? DEFAULTS.timeoutMs;
-    this.#limits = {
-      timeoutMs,
-      greetingTimeoutMs: options.greetingTimeoutMs ?? timeoutMs,
-      maxBufferedEvents: options.maxBufferedEvents ?? DEFAULTS.maxBufferedEvents,
-      maxReplyBytes: options.maxReplyBytes ?? DEFAULTS.maxReplyBytes,
-      closeTimeoutMs: options.closeTimeoutMs ?? DEFAULTS.closeTimeoutMs,
-    };
-    for (const [name, value] of Object.entries(this.#limits)) requirePositive(name, value);
+    this.#limits = sessionLimits(options);
     this.#password = options.password;
     if (typeof this.#password === "string") encodeLine(this.#password, "the password");
     [this.ready, this.#ready] = settlable();
@@ -156,7 +151,7 @@ export class Session {
     parameters: readonly string[],
     { signal, timeoutMs = this.#limits.timeoutMs }: CommandOptions = {},
   ): Promise<CommandReply> {
-    requirePositive("timeoutMs", timeoutMs);
+    requireLimit("timeoutMs", timeoutMs);
     const name = commandName(parameters);
     if (this.#end !== undefined) throw this.#end;
     if (this.#closing) throw closedError();
@@ -231,7 +226,8 @@ export class Session {
   }
 
   #onEvent(line: Uint8Array): void {
-    const event = parseEvent(line);
+    // A copy: an event that waits for a consumer must not keep the whole chunk that it came in.
+    const event = parseEvent(new Uint8Array(line));
     this.events.push(event);
     if (!this.#greeted) {
       this.#greeted = true;
@@ -411,6 +407,23 @@ function abortedError(name: string, signal: AbortSignal): ManagementError {
   return new ManagementError("aborted", `${name}: aborted`, { cause: signal.reason });
 }
 
-function requirePositive(name: string, value: number): void {
+/** The limits in `options`, and the defaults of the others. */
+export function sessionLimits(options: ClientOptions): Readonly<Record<LimitName, number>> {
+  const timeoutMs = options.timeoutMs ?? DEFAULTS.timeoutMs;
+  const limits = {
+    timeoutMs,
+    greetingTimeoutMs: options.greetingTimeoutMs ?? timeoutMs,
+    maxBufferedEvents: options.maxBufferedEvents ?? DEFAULTS.maxBufferedEvents,
+    maxReplyBytes: options.maxReplyBytes ?? DEFAULTS.maxReplyBytes,
+    closeTimeoutMs: options.closeTimeoutMs ?? DEFAULTS.closeTimeoutMs,
+  };
+  for (const [name, value] of Object.entries(limits)) requireLimit(name, value);
+  return limits;
+}
+
+function requireLimit(name: string, value: number): void {
   if (!(value > 0)) throw new RangeError(`${name} is ${value}, expected more than 0`);
+  if (name.endsWith("Ms") && value > MAX_TIMEOUT_MS) {
+    throw new RangeError(`${name} is ${value}, expected at most ${MAX_TIMEOUT_MS}`);
+  }
 }

@@ -5,7 +5,13 @@
  */
 import { auto } from "../adapters/auto.ts";
 import type { Address, Conn, Duplex, Transport, WaitOptions } from "../adapters/types.ts";
-import { type ClientOptions, type CommandOptions, type CommandReply, Session } from "./_session.ts";
+import {
+  type ClientOptions,
+  type CommandOptions,
+  type CommandReply,
+  Session,
+  sessionLimits,
+} from "./_session.ts";
 import { encodeCommand, encodeLine, lexCommand } from "./command.ts";
 import { ManagementError } from "./errors.ts";
 import { type ManagementEvent, parseEvent, type StateEvent } from "./event.ts";
@@ -65,7 +71,7 @@ export class ManagementClient implements AsyncDisposable {
    * Takes over `duplex` and begins to read.
    *
    * @throws {TypeError} if the password has control characters
-   * @throws {RangeError} if a limit is not positive, or the password longer than a line may be
+   * @throws {RangeError} if a limit is not positive, a time is more than 2147483647 ms, or the password longer than a line may be
    */
   constructor(duplex: Duplex | Conn, options: ClientOptions = {}) {
     this.#session = new Session(duplex, options);
@@ -180,8 +186,8 @@ export class ManagementClient implements AsyncDisposable {
   }
 
   /**
-   * Sends a command as it is written and reads its reply, whatever shape it has. Put arguments that you did not write
-   * yourself through {@linkcode encodeCommand}'s rules: in quotes, with `\` before `\` and `"`.
+   * Sends a command as it is written and reads its reply, whatever shape it has. If there are arguments that you did not write
+   * yourself, give it what {@linkcode encodeCommand} makes of them.
    *
    * `exit` and `quit` resolve when OpenVPN has hung up; what was asked before them is answered first. Commands that are
    * followed by lines of their own (`client-auth`, `certificate`, `pk-sig`, `rsa-sig`, `password` without a text) are refused.
@@ -191,7 +197,13 @@ export class ManagementClient implements AsyncDisposable {
    * @throws {CommandError} for an `ERROR:` reply
    * @throws {ManagementError} `aborted`, `timeout`, or what ended the connection
    */
-  async command(text: string, options?: CommandOptions): Promise<CommandReply> {
+  async command(command: string | Uint8Array, options?: CommandOptions): Promise<CommandReply> {
+    const text = typeof command === "string"
+      ? command
+      : new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(command).replace(
+        /\n$/,
+        "",
+      );
     const line = encodeLine(text, "command");
     const parameters = lexCommand(text);
     if (parameters.length === 0) throw new TypeError("a line without a command is not answered");
@@ -239,7 +251,8 @@ export async function dial(
   address: Address | string,
   options: DialOptions = {},
 ): Promise<ManagementClient> {
-  const { transport = auto, signal, timeoutMs = 10_000, greetingTimeoutMs = timeoutMs } = options;
+  const { transport = auto, signal } = options;
+  const { greetingTimeoutMs } = sessionLimits(options);
   const limit = AbortSignal.timeout(greetingTimeoutMs);
   const conn = await transport.connect(address, {
     signal: signal === undefined ? limit : AbortSignal.any([signal, limit]),

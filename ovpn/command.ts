@@ -10,6 +10,9 @@ export const MAX_LINE_BYTES = 1023;
 /** The longest argument that OpenVPN takes, in bytes of UTF-8 and without quotes. */
 export const MAX_ARGUMENT_BYTES = 256;
 
+/** How many arguments OpenVPN takes; more it drops without a word. */
+export const MAX_ARGUMENTS = 15;
+
 const ENCODER = new TextEncoder();
 // deno-lint-ignore no-control-regex -- OpenVPN silently removes these, which changes the meaning of a line
 const CONTROL = /[\x00-\x1f\x7f]/;
@@ -27,14 +30,18 @@ const CONTROL = /[\x00-\x1f\x7f]/;
  * console.log(new TextDecoder().decode(line)); // password "Private Key" "se\"cret"
  * ```
  *
- * @throws {TypeError} if the name is not one word of letters, digits and `-`, or an argument has control characters
- * @throws {RangeError} if an argument has more than {@linkcode MAX_ARGUMENT_BYTES} or the line more than {@linkcode MAX_LINE_BYTES} bytes
+ * @throws {TypeError} if the name is not one word of letters, digits and `-`, or an argument has control characters or half a surrogate pair
+ * @throws {RangeError} if an argument has more than {@linkcode MAX_ARGUMENT_BYTES} or the line more than {@linkcode MAX_LINE_BYTES}
+ * bytes, or there are more than {@linkcode MAX_ARGUMENTS}
  */
 export function encodeCommand(name: string, ...args: readonly string[]): Uint8Array {
   if (!/^[a-z0-9-]+$/i.test(name)) throw new TypeError("the name of a command is one word");
+  if (args.length > MAX_ARGUMENTS) {
+    throw new RangeError(`${name}: ${args.length} arguments, expected at most ${MAX_ARGUMENTS}`);
+  }
   const quoted = args.map((text, index) => {
     const what = `${name}: argument ${index + 1}`;
-    refuseControls(text, what);
+    refuseUnsendable(text, what);
     const { length } = ENCODER.encode(text);
     if (length > MAX_ARGUMENT_BYTES) {
       throw new RangeError(`${what} has ${length} bytes, expected at most ${MAX_ARGUMENT_BYTES}`);
@@ -46,7 +53,7 @@ export function encodeCommand(name: string, ...args: readonly string[]): Uint8Ar
 
 /** Writes a line as it is; `what` names it in errors. */
 export function encodeLine(text: string, what: string): Uint8Array {
-  refuseControls(text, what);
+  refuseUnsendable(text, what);
   const line = ENCODER.encode(`${text}\n`);
   if (line.length - 1 > MAX_LINE_BYTES) {
     throw new RangeError(
@@ -56,7 +63,9 @@ export function encodeLine(text: string, what: string): Uint8Array {
   return line;
 }
 
-function refuseControls(text: string, what: string): void {
+function refuseUnsendable(text: string, what: string): void {
+  // It would be sent as U+FFFD.
+  if (!text.isWellFormed()) throw new TypeError(`${what} has half a surrogate pair`);
   const index = text.search(CONTROL);
   if (index < 0) return;
   const code = text.charCodeAt(index).toString(16).padStart(2, "0");
@@ -69,7 +78,9 @@ function refuseControls(text: string, what: string): void {
  */
 export function lexCommand(line: string): string[] {
   const parameters: string[] = [];
-  const parameter = /\s*(?:"((?:[^"\\]|\\.)*)"|'([^']*)'|([#;].*)|((?:[^\s\\]|\\.)+)|(\S.*))/sy;
+  // White space as C has it: JavaScript's \s is more.
+  const parameter =
+    /[ \t-\r]*(?:"((?:[^"\\]|\\.)*)"|'([^']*)'|([#;].*)|((?:[^ \t-\r\\]|\\.)+)|([^ \t-\r].*))/sy;
   for (;;) {
     const match = parameter.exec(line);
     if (match === null) return parameters;

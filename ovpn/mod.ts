@@ -20,7 +20,7 @@
  */
 export * from "../adapters/types.ts";
 export * from "./client.ts";
-export { encodeCommand, MAX_ARGUMENT_BYTES, MAX_LINE_BYTES } from "./command.ts";
+export { encodeCommand, MAX_ARGUMENT_BYTES, MAX_ARGUMENTS, MAX_LINE_BYTES } from "./command.ts";
 export * from "./demultiplex.ts";
 export * from "./demux.ts";
 export * from "./describe.ts";

@@ -4,6 +4,7 @@ import { inspect } from "node:util";
 import {
   CommandError,
   type CommandReply,
+  encodeCommand,
   ManagementClient,
   ManagementError,
   StatusFormat,
@@ -193,6 +194,20 @@ test("command() refuses what OpenVPN would not answer or misread, and sends noth
   }
   const long = await rejection(client.command("x".repeat(1024)));
   assert(long instanceof RangeError && !long.message.includes("xxx"));
+  assert(!await daemon.pending());
+  await client.close();
+});
+
+test("command() takes what encodeCommand() makes", async () => {
+  const [client, daemon] = await greetedPair();
+  const killed = client.command(encodeCommand("kill", 'a "b"\\'));
+  await daemon.answer('kill "a \\"b\\"\\\\"', "SUCCESS: common name killed\r\n");
+  assertEquals((await killed).success, "common name killed");
+  for (const bytes of ["kill a\npid\n", "client-auth 0 1\n", "", "\n"]) {
+    const error = await rejection(client.command(new TextEncoder().encode(bytes)));
+    assert(error instanceof TypeError);
+  }
+  assert(await rejection(client.command(Uint8Array.of(255, 10))) instanceof TypeError);
   assert(!await daemon.pending());
   await client.close();
 });
@@ -391,6 +406,9 @@ test("limits that are none are RangeErrors, and a password that cannot be sent a
     for (const value of [0, -1, NaN]) {
       assert(attempt({ [name]: value }) instanceof RangeError, name);
     }
+    // A timer that is longer fires at once.
+    const none = attempt({ [name]: Infinity }) instanceof RangeError;
+    assertEquals(none, name.endsWith("Ms"), name);
   }
   assert(attempt({ password: "a\nb" }) instanceof TypeError);
   assert(attempt({ password: "a".repeat(1024) }) instanceof RangeError);

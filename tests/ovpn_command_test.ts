@@ -1,7 +1,12 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { test } from "node:test";
-import { encodeCommand, MAX_ARGUMENT_BYTES, MAX_LINE_BYTES } from "@trunkline/sockets/ovpn";
+import {
+  encodeCommand,
+  MAX_ARGUMENT_BYTES,
+  MAX_ARGUMENTS,
+  MAX_LINE_BYTES,
+} from "@trunkline/sockets/ovpn";
 import { lexCommand } from "../ovpn/command.ts";
 import { hasBody } from "../ovpn/reply.ts";
 
@@ -38,6 +43,23 @@ test("encodeCommand() refuses a line that OpenVPN would cut", () => {
   const room = MAX_LINE_BYTES - 4 - 4 * 3 - 3 * 256;
   assertEquals(encodeCommand("kill", ...args(room)).length, MAX_LINE_BYTES + 1);
   assertThrows(() => encodeCommand("kill", ...args(room + 1)), RangeError, "1024");
+});
+
+test("encodeCommand() refuses more arguments than OpenVPN reads", () => {
+  const args = Array<string>(MAX_ARGUMENTS).fill("x");
+  assertEquals(lexCommand(text(encodeCommand("kill", ...args)).trimEnd()).length, 16);
+  assertThrows(() => encodeCommand("kill", ...args, "x"), RangeError, "16 arguments");
+});
+
+test("encodeCommand() refuses half a surrogate pair, which would arrive as another text", () => {
+  for (const half of ["\ud800", "a\udc00b"]) {
+    assertThrows(() => encodeCommand("password", "Auth", half), TypeError);
+  }
+  assertEquals(text(encodeCommand("kill", "\u{1f600}")), 'kill "\u{1f600}"\n');
+});
+
+test("lexCommand() parts words where OpenVPN does, not where JavaScript sees white space", () => {
+  assertEquals(lexCommand("a\tb\vc\u00a0d"), ["a", "b", "c\u00a0d"]);
 });
 
 test("encodeCommand() refuses a name that is more than a word", () => {

@@ -334,7 +334,11 @@ test("dial() rejects for an address that is none, and leaves nothing open for op
   assertEquals((await rejection(dial("nonsense"))).code, "invalid-address");
   const { transport, daemon } = inMemory();
   assert(
-    await rejection(dial("127.0.0.1:1", { transport, maxReplyBytes: -1 })) instanceof RangeError,
+    await rejection(dial("127.0.0.1:1", { transport, password: "a\nb" })) instanceof TypeError,
   );
   assertEquals(await (await daemon).conn.read().catch(() => null), null);
+  for (const options of [{ maxReplyBytes: -1 }, { timeoutMs: Infinity }]) {
+    const error = await rejection(dial("127.0.0.1:1", options));
+    assert(error instanceof RangeError, "before it connects");
+  }
 });
