@@ -5,7 +5,7 @@
  */
 import { checkDatagram, MAX_PENDING_DATAGRAMS, pastStaleErrors } from "./_datagram.ts";
 import { abortable, abortError, connectError, toConnectError } from "./_errors.ts";
-import { Inbox } from "./_inbox.ts";
+import { checkMaxPending, Inbox } from "./_inbox.ts";
 import { builtin, runtimeGlobal } from "./_node_builtins.ts";
 import { formatAddress, inetAddress, isIP } from "./address.ts";
 import type {
@@ -35,6 +35,7 @@ export async function bindBunDatagram(
 ): Promise<Datagram> {
   const doing = `binding UDP ${formatAddress(at)}`;
   const { signal } = options;
+  checkMaxPending(options.maxPending);
   if (signal?.aborted) throw abortError(signal, doing);
   const bun = runtimeGlobal<BunUdp>("Bun");
   if (bun === undefined) throw connectError("unsupported", `${doing} with Bun`);

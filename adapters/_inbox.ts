@@ -11,6 +11,13 @@ interface Waiter<T> {
   reject(error: ConnectError): void;
 }
 
+/** Refuses a limit that is none, before anything is opened. */
+export function checkMaxPending(limit: number | undefined): void {
+  if (limit !== undefined && !(limit >= 1)) {
+    throw new RangeError(`maxPending is ${limit}, expected 1 or more`);
+  }
+}
+
 /** Items in order of arrival; waiters are served in order of their calls. */
 export class Inbox<T> {
   /** Items that `push` refused. */
@@ -25,7 +32,7 @@ export class Inbox<T> {
   #settle!: { resolve(): void; reject(error: ConnectError): void };
 
   constructor(limit: number, doing: string) {
-    if (!(limit >= 1)) throw new RangeError(`maxPending is ${limit}, expected 1 or more`);
+    checkMaxPending(limit);
     this.#limit = limit;
     this.#doing = doing;
     this.closed = new Promise((resolve, reject) => this.#settle = { resolve, reject });

@@ -4,7 +4,8 @@
  * @module
  */
 import { abortable, abortError, connectError, toConnectError } from "./_errors.ts";
-import { Inbox } from "./_inbox.ts";
+import { requireNetPermission } from "./_deno_permission.ts";
+import { checkMaxPending, Inbox } from "./_inbox.ts";
 import { builtin, type NodeDatagramSocket } from "./_node_builtins.ts";
 import { formatAddress, inetAddress, isIPv6 } from "./address.ts";
 import { checkDatagram, MAX_PENDING_DATAGRAMS, pastStaleErrors } from "./_datagram.ts";
@@ -23,7 +24,9 @@ export async function bindNodeDatagram(
 ): Promise<Datagram> {
   const doing = `binding UDP ${formatAddress(at)}`;
   const { signal } = options;
+  checkMaxPending(options.maxPending);
   if (signal?.aborted) throw abortError(signal, doing);
+  await requireNetPermission(at, doing);
   let socket: NodeDatagramSocket | undefined;
   try {
     const { createSocket } = builtin("node:dgram");
@@ -90,6 +93,8 @@ class NodeDatagram implements Datagram {
         })
       );
     } catch (error) {
+      // Deno fails without a reason where it does not allow.
+      await requireNetPermission(to, doing);
       throw toConnectError(error, doing);
     }
   }

@@ -24,14 +24,11 @@ const TAKEOVER_WAIT_MS = 20;
 const LOCK_STALE_MS = 10_000;
 
 /** Checks a path, or an abstract name, against what the operating system takes. */
-export function checkUnixPath(path: string): void {
+export function checkUnixPath(path: string, what = "a unix socket path"): void {
   const limit = platform() === "linux" ? UNIX_PATH_BYTES.linux : UNIX_PATH_BYTES.darwin;
   const bytes = new TextEncoder().encode(path).length;
   if (bytes > limit) {
-    throw new ConnectError(
-      "invalid-address",
-      `unix socket path of ${bytes} bytes: at most ${limit} fit`,
-    );
+    throw new ConnectError("invalid-address", `${what} of ${bytes} bytes: at most ${limit} fit`);
   }
   if (path.startsWith("\0") && platform() !== "linux") {
     throw connectError("unsupported", "using an abstract unix address");
@@ -74,9 +71,10 @@ export async function bindUnix<T>(
   let listener: T | undefined;
   try {
     await checkDirectory(parent);
-    directory = await fs.mkdtemp(join(parent, "."));
+    // Not `.` alone: join() would drop it, and the directory would be made beside the parent.
+    directory = await fs.mkdtemp(join(parent, ".s"));
     const made = join(directory, "s");
-    checkUnixPath(made);
+    checkUnixPath(made, `${doing}: a name in a private directory beside it`);
     listener = await bind(made);
     await fs.chmod(made, mode);
     const ours = await fs.lstat(made, { bigint: true });

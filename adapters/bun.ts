@@ -19,7 +19,7 @@
 import { bindBunDatagram } from "./_bun_datagram.ts";
 import { BunRawSocket, type BunSocket, type BunSocketHandler } from "./_bun_socket.ts";
 import { abortable, abortError, connectError, toConnectError } from "./_errors.ts";
-import { Inbox } from "./_inbox.ts";
+import { checkMaxPending, Inbox } from "./_inbox.ts";
 import { runtimeGlobal } from "./_node_builtins.ts";
 import { openConn } from "./_socket_conn.ts";
 import { bindUnix, checkUnixPath, SOCKET_MODE } from "./_unix_file.ts";
@@ -120,6 +120,7 @@ export async function listen(
   address: Address | string,
   options: ListenOptions = {},
 ): Promise<Listener> {
+  checkMaxPending(options.maxPending);
   // Bun's own listener knows no backlog.
   if (options.tls !== undefined || options.backlog !== undefined) {
     return nodeListen(address, options);

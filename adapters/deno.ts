@@ -19,7 +19,7 @@
  * @module
  */
 import { abortable, abortError, connectError, toConnectError } from "./_errors.ts";
-import { Inbox } from "./_inbox.ts";
+import { checkMaxPending, Inbox } from "./_inbox.ts";
 import { runtimeGlobal } from "./_node_builtins.ts";
 import { openConn, type RawSocket } from "./_socket_conn.ts";
 import { bindUnix, checkUnixPath, SOCKET_MODE } from "./_unix_file.ts";
@@ -171,6 +171,7 @@ export async function listen(
   address: Address | string,
   options: ListenOptions = {},
 ): Promise<Listener> {
+  checkMaxPending(options.maxPending);
   // Deno's own TLS cannot ask for client certificates, and its reusePort needs an unstable flag.
   if (options.tls !== undefined || options.reusePort || options.credentials) {
     return nodeListen(address, options);

@@ -18,9 +18,10 @@
  * @module
  */
 import { abortable, abortError, connectError, toConnectError } from "./_errors.ts";
-import { Inbox } from "./_inbox.ts";
+import { requireNetPermission } from "./_deno_permission.ts";
+import { checkMaxPending, Inbox } from "./_inbox.ts";
 import { bindNodeDatagram } from "./_node_datagram.ts";
-import { builtin, type NodeServer, type NodeSocket, runtimeGlobal } from "./_node_builtins.ts";
+import { builtin, type NodeServer, type NodeSocket } from "./_node_builtins.ts";
 import { NodeRawSocket } from "./_node_socket.ts";
 import { clientOptions, createTlsServer, startTls } from "./_node_tls.ts";
 import { openConn, type RawSocket } from "./_socket_conn.ts";
@@ -101,6 +102,7 @@ export async function listen(
   address: Address | string,
   options: ListenOptions = {},
 ): Promise<Listener> {
+  checkMaxPending(options.maxPending);
   const at = toAddress(address);
   const doing = `listening on ${formatAddress(at)}`;
   const { signal } = options;
@@ -121,24 +123,6 @@ export async function listen(
   } catch (error) {
     throw toConnectError(error, doing);
   }
-}
-
-/**
- * Without the permission, node:net on Deno throws from a later turn, where nobody can catch it, and not as an
- * `error` event; so it is asked first.
- */
-async function checkDenoPermission(target: Record<string, unknown>): Promise<void> {
-  const deno = runtimeGlobal<DenoPermissions>("Deno");
-  if (deno === undefined || typeof target.host !== "string") return;
-  const host = formatAddress({ hostname: target.host, port: Number(target.port) });
-  const { state } = await deno.permissions.query({ name: "net", host });
-  if (state !== "granted") {
-    throw connectError("permission", `listening on ${host} (needs --allow-net=${host})`);
-  }
-}
-
-interface DenoPermissions {
-  readonly permissions: { query(descriptor: unknown): Promise<{ readonly state: string }> };
 }
 
 class NodeListener implements Listener {
@@ -170,7 +154,7 @@ class NodeListener implements Listener {
     target: Record<string, unknown>,
     options: ListenOptions,
   ): Promise<NodeListener> {
-    await checkDenoPermission(target);
+    if (!("path" in addr)) await requireNetPermission(addr, `listening on ${formatAddress(addr)}`);
     const listener = new NodeListener(addr, options);
     const server = listener.#server;
     const listening = once(server, "listening");

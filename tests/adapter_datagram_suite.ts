@@ -59,6 +59,13 @@ export function datagramSuite(name: string, transport: Transport): void {
       same((await a.receive()).data, pattern(4));
     }));
 
+  check("a maxPending that is none is a RangeError, here and of listeners", async () => {
+    for (const maxPending of [0, -1, NaN]) {
+      await assertRejects(() => transport.bindDatagram("127.0.0.1:0", { maxPending }), RangeError);
+      await assertRejects(() => transport.listen("127.0.0.1:0", { maxPending }), RangeError);
+    }
+  });
+
   check("what nobody receives is bounded by maxPending and counted", async () => {
     const a = await transport.bindDatagram("127.0.0.1:0");
     const b = await transport.bindDatagram("127.0.0.1:0", { maxPending: 3 });

@@ -141,6 +141,35 @@ export function unixSuite(
     await (await transport.listen(`${open}/x.sock`)).close();
   });
 
+  test(`${name} unix file: in the root of a file system`, {
+    skip: !existsSync("/dev/shm"),
+    timeout: 30_000,
+  }, async () => {
+    // A private directory beside the mount point would be in another one.
+    const path = `/dev/shm/${basename(dirname(newPath()))}-${name}.sock`;
+    await (await transport.listen(path)).close();
+    assert(!existsSync(path));
+  });
+
+  check("nothing is made outside of the socket's directory", async () => {
+    const outer = newPath();
+    mkdirSync(`${outer}/inner`, { recursive: true });
+    const before = lstatSync(outer, { bigint: true });
+    const listener = await transport.listen(`${outer}/inner/x.sock`);
+    const after = lstatSync(outer, { bigint: true });
+    await listener.close();
+    assertEquals([after.mtimeNs, after.nlink], [before.mtimeNs, before.nlink]);
+  });
+
+  check("a directory that is too long for the private name is told", async () => {
+    const directory = dirname(newPath());
+    const inner = `${directory}/${"x".repeat(100 - directory.length - 1)}`;
+    mkdirSync(inner);
+    const error = await rejectsWith(transport.listen(`${inner}/x`), "invalid-address");
+    assert(error.message.includes("private directory"), error.message);
+    assertEquals(readdirSync(inner), []);
+  });
+
   check("the longest path works", async () => {
     const directory = dirname(newPath());
     const path = `${directory}/${"x".repeat(107 - directory.length - 1)}`;

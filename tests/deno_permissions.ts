@@ -3,7 +3,7 @@
 export interface Permission {
   /** What the program does, for a reader. */
   readonly doing: string;
-  /** The flags, as a shell takes them: `$SOCK` is a path in `$DIR/run`. */
+  /** The flags, as a shell takes them: `$SOCK` is a path in `$DIR`. */
   readonly flags: readonly string[];
   /** What adapter_child.ts is told to do, after the name of the entry point. */
   readonly args: readonly string[];

@@ -69,7 +69,7 @@ function permissions(): string {
     table([["to", "needs"], ...rows]),
     "",
     "```sh",
-    "DIR=$(mktemp -d) && SOCK=$DIR/run/x.sock && mkdir $DIR/run",
+    "DIR=$(mktemp -d) && SOCK=$DIR/x.sock",
     ...commands,
     "rm -r $DIR",
     "```",
