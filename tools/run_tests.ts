@@ -20,7 +20,10 @@ interface Run {
   readonly args: readonly string[];
   /** Which files, for a runner that does not know by its configuration. */
   readonly files?: readonly string[];
-  /** Fewer tests that pass than this are a failure: raise it as tests are added. */
+  /**
+   * Fewer tests that pass than this are a failure: raise it as tests are added. It leaves room for what is skipped without
+   * OpenVPN or without root.
+   */
   readonly minimum: number;
 }
 
@@ -30,12 +33,12 @@ const TIME_LIMIT_MS = 240_000;
 const OLDEST_NODE = [22, 18] as const;
 
 const RUNS: Readonly<Record<string, Run>> = {
-  deno: { program: "deno", args: ["test", "-A", "--junit-path="], minimum: 1 },
+  deno: { program: "deno", args: ["test", "-A", "--junit-path="], minimum: 800 },
   bun: {
     program: "bun",
     // Five seconds, the default, are short on a busy machine; tests that mean a limit say it.
     args: ["test", "--timeout=30000", "--reporter=junit", "--reporter-outfile="],
-    minimum: 1,
+    minimum: 780,
   },
   node: {
     program: "node",
@@ -47,13 +50,13 @@ const RUNS: Readonly<Record<string, Run>> = {
       "--test-reporter-destination=",
     ],
     files: ["tests/**/*_test.ts"],
-    minimum: 1,
+    minimum: 620,
   },
   doc: {
     program: "deno",
     args: ["test", "-A", "--doc", "--junit-path="],
     files: ["README.md", "docs", "mod.ts", "ovpn", "adapters"],
-    minimum: 1,
+    minimum: 20,
   },
 };
 
