@@ -15,4 +15,5 @@
  *
  * @module
  */
+export * as mux from "./mux/mod.ts";
 export * as ovpn from "./ovpn/mod.ts";

@@ -1,0 +1,49 @@
+/**
+ * What the sessions of this folder reject with.
+ *
+ * @module
+ */
+
+/**
+ * What went wrong (in brackets the error of gomux that says the same):
+ *
+ * - `closed`: used after our own `close()` or `abort()` of the session (ErrClosedConn)
+ * - `stream-closed`: used after our own `close()` or `abort()` of the stream (ErrClosedStream)
+ * - `peer-closed-stream`: written to a stream that the peer has closed (ErrPeerClosedStream)
+ * - `peer-closed`: the peer has closed the session (ErrPeerClosedConn)
+ * - `write-closed`: written after `closeWrite()`, or after the peer said that it reads no more (ErrWriteClosed)
+ * - `truncated`: the transport ended or failed without a farewell: what was read so far is not all
+ * - `auth-failed`: a frame is forged, damaged, or sealed with another key
+ * - `protocol`: the peer breaks the rules; the message tells which one
+ * - `window`: the peer sends more than it may, or grants more than there is
+ * - `limit`: more than a limit of ours allows
+ * - `timeout`: a deadline or a time limit ran out
+ * - `aborted`: an `AbortSignal` fired
+ */
+export type MuxErrorCode =
+  | "closed"
+  | "stream-closed"
+  | "peer-closed-stream"
+  | "peer-closed"
+  | "write-closed"
+  | "truncated"
+  | "auth-failed"
+  | "protocol"
+  | "window"
+  | "limit"
+  | "timeout"
+  | "aborted";
+
+/** What a session or one of its streams rejects with. No message holds a key. */
+export class MuxError extends Error {
+  /** Always `"MuxError"`. */
+  override readonly name = "MuxError";
+  /** What went wrong; see {@linkcode MuxErrorCode}. */
+  readonly code: MuxErrorCode;
+
+  /** Makes an error; `options.cause` is the original one. */
+  constructor(code: MuxErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.code = code;
+  }
+}
