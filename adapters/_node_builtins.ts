@@ -72,7 +72,34 @@ export interface Stats {
   isSocket(): boolean;
 }
 
+/** A `crypto.Cipheriv` for an AEAD. */
+interface NodeCipher {
+  setAAD(aad: Uint8Array): void;
+  update(bytes: Uint8Array): Uint8Array<ArrayBuffer>;
+  final(): unknown;
+  getAuthTag(): Uint8Array;
+}
+
+/** A `crypto.Decipheriv` for an AEAD. */
+interface NodeDecipher {
+  setAAD(aad: Uint8Array): void;
+  setAuthTag(tag: Uint8Array): void;
+  update(bytes: Uint8Array): Uint8Array<ArrayBuffer>;
+  final(): unknown;
+}
+
+type CipherParameters = readonly [
+  name: string,
+  key: Uint8Array,
+  nonce: Uint8Array,
+  options: { readonly authTagLength: number },
+];
+
 interface Builtins {
+  "node:crypto": {
+    createCipheriv(...parameters: CipherParameters): NodeCipher;
+    createDecipheriv(...parameters: CipherParameters): NodeDecipher;
+  };
   "node:net": {
     connect(options: Record<string, unknown>): NodeSocket;
     createServer(options: Record<string, unknown>): NodeServer;

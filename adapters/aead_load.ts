@@ -1,0 +1,86 @@
+/**
+ * The AEADs of this runtime, and which of them is the fastest.
+ *
+ * @module
+ */
+import { nodeAead } from "./_aead_node.ts";
+import { sodiumAead } from "./_aead_sodium.ts";
+import { webAead } from "./_aead_web.ts";
+import { type Aead, nobleAead, type Opened } from "./aead.ts";
+
+export { fromSodium, type SodiumLike } from "./_aead_sodium.ts";
+
+/** What {@linkcode loadAead} can load by name. */
+export type AeadName = "noble" | "libsodium" | "node" | "webcrypto";
+
+const LOADERS: Readonly<Record<AeadName, () => Promise<Aead | undefined>>> = {
+  noble: () => Promise.resolve(nobleAead),
+  libsodium: sodiumAead,
+  node: () => Promise.resolve(nodeAead()),
+  webcrypto: webAead,
+};
+
+/**
+ * From this length on, in bytes, the runtime's own cipher is taken: it is the faster one for long messages, and has to be started for
+ * each, which takes longer than a short one needs in WebAssembly. See the table in docs/mux.md.
+ */
+export const NATIVE_FROM_BYTES = 8192;
+
+/**
+ * Loads an implementation by its name; without a name the fastest that this runtime has, which may be two: one for short messages and
+ * one for long ones.
+ *
+ * @throws {TypeError} if this runtime does not have that one
+ */
+export async function loadAead(name?: AeadName): Promise<Aead> {
+  if (name === undefined) return await (best ??= loadBest());
+  const aead = await LOADERS[name]();
+  if (aead === undefined) throw new TypeError(`this runtime has no AEAD called ${name}`);
+  return aead;
+}
+
+/** Loaded once, and has no state of its own. */
+let best: Promise<Aead> | undefined;
+
+async function loadBest(): Promise<Aead> {
+  const short = await sodiumAead() ?? nobleAead;
+  // Only where node's own lacks the cipher: WebCrypto on Node warns that it is experimental.
+  const long = nodeAead() ?? await webAead();
+  return long === undefined ? short : byLength(short, long, NATIVE_FROM_BYTES);
+}
+
+/** Takes `long` for messages of `from` bytes and more, and `short` for the others. */
+export function byLength(short: Aead, long: Aead, from: number): Aead {
+  const choose = ({ input }: { readonly input: Uint8Array }) => input.length < from ? short : long;
+  return {
+    name: `${short.name}, from ${from} bytes ${long.name}`,
+    seal(boxes) {
+      const first = boxes[0] && choose(boxes[0]);
+      if (first === undefined) return;
+      if (boxes.every((box) => choose(box) === first)) return first.seal(boxes);
+      // The long ones first: they may go on elsewhere while the short ones are done here.
+      const there = long.seal(boxes.filter((box) => choose(box) === long));
+      const here = short.seal(boxes.filter((box) => choose(box) === short));
+      if (there === undefined && here === undefined) return;
+      return Promise.all([there, here]).then(() => {});
+    },
+    open(boxes) {
+      const first = boxes[0] && choose(boxes[0]);
+      if (first === undefined) return [];
+      if (boxes.every((box) => choose(box) === first)) return first.open(boxes);
+      const there = long.open(boxes.filter((box) => choose(box) === long));
+      const here = short.open(boxes.filter((box) => choose(box) === short));
+      const merge = (longs: Opened, shorts: Opened): Opened => {
+        let longsTaken = 0;
+        let shortsTaken = 0;
+        return boxes.map((box) =>
+          choose(box) === long ? longs[longsTaken++] : shorts[shortsTaken++]
+        );
+      };
+      if ("then" in there || "then" in here) {
+        return Promise.all([there, here]).then(([longs, shorts]) => merge(longs, shorts));
+      }
+      return merge(there, here);
+    },
+  };
+}
