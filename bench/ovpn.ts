@@ -233,7 +233,7 @@ async function main(): Promise<void> {
       ms.toFixed(0).padStart(8),
       (lines / ms / 1000).toFixed(2).padStart(11),
       (bytes / ms / 1000).toFixed(0).padStart(8),
-      i === 0 ? "" : `${(ms / ours).toFixed(1)} x as fast`.padStart(16),
+      i === 0 ? "" : `${(ms / ours).toFixed(2)} x as fast`.padStart(16),
     ];
     console.log(name.padEnd(24) + columns.join(""));
   }

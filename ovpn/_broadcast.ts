@@ -3,11 +3,9 @@
  *
  * @module
  */
+import { EventBuffer } from "./_event_buffer.ts";
 import { ManagementError } from "./errors.ts";
 import type { ManagementEvent } from "./event.ts";
-
-/** Events that a slow consumer can do without. */
-const DISPENSABLE: ReadonlySet<string> = new Set(["LOG", "BYTECOUNT", "BYTECOUNT_CLI"]);
 
 /** Hands every event to every consumer; none of them holds more than `limit`. */
 export class Broadcast {
@@ -67,13 +65,10 @@ interface Waiter {
 }
 
 class Consumer implements AsyncIterableIterator<ManagementEvent, undefined> {
-  readonly #limit: number;
   readonly #signal: AbortSignal | undefined;
   readonly #onDrop: () => void;
   readonly #onLeave: (it: Consumer) => void;
-  #events: ManagementEvent[] = [];
-  /** Where the next one stands: taking it does not move the others. */
-  #head = 0;
+  #events: EventBuffer;
   #ended = false;
   #error: ManagementError | undefined;
   readonly #waiters: Waiter[] = [];
@@ -84,7 +79,7 @@ class Consumer implements AsyncIterableIterator<ManagementEvent, undefined> {
     onDrop: () => void,
     onLeave: (it: Consumer) => void,
   ) {
-    this.#limit = limit;
+    this.#events = new EventBuffer(limit);
     this.#signal = signal;
     this.#onDrop = onDrop;
     this.#onLeave = onLeave;
@@ -99,20 +94,7 @@ class Consumer implements AsyncIterableIterator<ManagementEvent, undefined> {
   push(event: ManagementEvent): void {
     const waiter = this.#waiters.shift();
     if (waiter !== undefined) return waiter.resolve({ done: false, value: event });
-    if (this.#events.length - this.#head >= this.#limit) this.#makeRoom();
-    this.#events.push(event);
-  }
-
-  #makeRoom(): void {
-    this.#onDrop();
-    this.#compact();
-    const index = this.#events.findIndex(({ type }) => DISPENSABLE.has(type));
-    this.#events.splice(Math.max(index, 0), 1);
-  }
-
-  #compact(): void {
-    if (this.#head > 0) this.#events.splice(0, this.#head);
-    this.#head = 0;
+    if (this.#events.push(event)) this.#onDrop();
   }
 
   end(): void {
@@ -132,21 +114,15 @@ class Consumer implements AsyncIterableIterator<ManagementEvent, undefined> {
   };
 
   next(): Promise<Result> {
-    const value = this.#events[this.#head];
-    if (value !== undefined) {
-      this.#head++;
-      // Half of it is read: half the moving for each, and no more memory than twice what is held.
-      if (this.#head >= this.#events.length / 2) this.#compact();
-      return Promise.resolve({ done: false, value });
-    }
+    const value = this.#events.shift();
+    if (value !== undefined) return Promise.resolve({ done: false, value });
     if (this.#error !== undefined) return Promise.reject(this.#error);
     if (this.#ended) return Promise.resolve(DONE);
     return new Promise((resolve, reject) => this.#waiters.push({ resolve, reject }));
   }
 
   return(): Promise<Result> {
-    this.#events = [];
-    this.#head = 0;
+    this.#events.clear();
     this.end();
     this.#onLeave(this);
     return Promise.resolve(DONE);

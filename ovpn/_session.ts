@@ -79,6 +79,9 @@ const MAX_TIMEOUT_MS = 0x7fffffff;
 /** What a line costs beside its bytes. */
 const LINE_OVERHEAD_BYTES = 32;
 
+/** How long reading may go on after a failed write, in milliseconds. */
+const WRITE_ERROR_GRACE_MS = 1000;
+
 /** OpenVPN hangs up after the third wrong password. */
 const MAX_PASSWORD_ATTEMPTS = 3;
 
@@ -127,7 +130,12 @@ export class Session {
   #current: Command | undefined;
   /** Of the greeting, then of the current command. */
   #timer: ReturnType<typeof setTimeout> | undefined;
+  /** How many were sent. */
+  #passwords = 0;
+  /** How many were not answered yet. */
   #prompts = 0;
+  /** From a failed write to the end, unless reading tells before. */
+  #grace: ReturnType<typeof setTimeout> | undefined;
   #greeted = false;
   #closing = false;
   /** What every call rejects with from now on. */
@@ -189,9 +197,16 @@ export class Session {
       const text = `${name}: no reply within ${timeoutMs} ms, the connection is given up`;
       return new ManagementError("timeout", text);
     });
-    // A write that fails is told by the read side, after all that OpenVPN had still to say.
-    const written = this.#conn.write(bytes).catch(() => {});
-    if (shape.silent) written.then(() => this.#complete(command));
+    this.#conn.write(bytes).then(
+      () => shape.silent && this.#complete(command),
+      (error) => this.#onWriteError(error),
+    );
+  }
+
+  /** The read side tells it too, mostly, and after all that OpenVPN had still to say. */
+  #onWriteError(error: unknown): void {
+    if (this.#end !== undefined) return;
+    this.#grace ??= setTimeout(() => this.#onEnd(connectionError(error)), WRITE_ERROR_GRACE_MS);
   }
 
   async #readAll(): Promise<void> {
@@ -204,10 +219,7 @@ export class Session {
       }
     } catch (error) {
       for (const line of demuxer.end()) this.#onLastLine(line);
-      const cause = { cause: error };
-      return this.#onEnd(
-        new ManagementError("connection", "the connection to OpenVPN failed", cause),
-      );
+      return this.#onEnd(connectionError(error));
     }
     for (const line of demuxer.end()) this.#onLastLine(line);
     this.#onEnd();
@@ -220,9 +232,9 @@ export class Session {
     else this.#onReply(line);
   }
 
-  /** A line without its end: last words are worth having, but half a reply (`pid=12` of 1234) would be a wrong one. */
-  #onLastLine(line: DemuxedLine): void {
-    if (line.kind === "event") this.#onLine(line);
+  /** A line without its end: last words are worth having, but half of another one (`pid=12` of 1234) would be a wrong one. */
+  #onLastLine({ kind, line }: DemuxedLine): void {
+    if (kind === "event" && parseEvent(line).type === "FATAL") this.#onLine({ kind, line });
   }
 
   #onEvent(line: Uint8Array): void {
@@ -230,8 +242,9 @@ export class Session {
     const event = parseEvent(new Uint8Array(line));
     this.events.push(event);
     if (!this.#greeted) {
+      if (event.type !== "INFO") return;
       this.#greeted = true;
-      if (event.type === "INFO") this.managementVersion = event.managementVersion;
+      this.managementVersion = event.managementVersion;
       clearTimeout(this.#timer);
       this.#ready.resolve();
       this.#sendNext();
@@ -242,7 +255,7 @@ export class Session {
     const text = UTF8.decode(line);
     if (!text.startsWith(command.shape.event)) return;
     command.lines.push(text);
-    command.raw.push(line);
+    command.raw.push(event.raw);
     this.#complete(command);
   }
 
@@ -250,7 +263,7 @@ export class Session {
     const command = this.#current;
     if (!this.#greeted) {
       // `SUCCESS: password is correct` tells nothing that the greeting does not.
-      if (this.#prompts > 0) return;
+      if (this.#passwords > 0) return;
       const text = "the peer does not greet as OpenVPN's management interface does";
       return this.#fail(new ManagementError("protocol", text));
     }
@@ -268,7 +281,8 @@ export class Session {
     const { kind, last } = command.shape.take(text);
     if (kind === "text") {
       command.lines.push(text);
-      command.raw.push(line);
+      // A copy, as of events: `maxReplyBytes` counts the line and not the chunk.
+      command.raw.push(new Uint8Array(line));
     } else if (kind === "status") {
       if (text.startsWith("SUCCESS:")) command.success = text.slice(8).trimStart();
       else command.error ??= text.slice(6).trimStart();
@@ -300,8 +314,14 @@ export class Session {
     });
   }
 
+  /** One answer at a time, also to a peer that does not wait for it. */
   async #login(): Promise<void> {
-    const attempt = ++this.#prompts;
+    if (++this.#prompts > 1) return;
+    for (; this.#prompts > 0 && this.#end === undefined; this.#prompts--) await this.#answer();
+  }
+
+  async #answer(): Promise<void> {
+    const attempt = this.#passwords + 1;
     const source = this.#password;
     clearTimeout(this.#timer);
     const wrong = new ManagementError("wrong-password", "OpenVPN refused the management password");
@@ -316,9 +336,9 @@ export class Session {
         return this.#fail(attempt > 1 ? wrong : new ManagementError("password-required", text));
       }
       const line = encodeLine(password, "the management password");
+      this.#passwords++;
       this.#awaitGreeting();
-      // As in #sendNext, reading tells.
-      this.#conn.write(line).catch(() => {});
+      this.#conn.write(line).catch((error) => this.#onWriteError(error));
     } catch (error) {
       const text = "there is no management password to send";
       this.#fail(new ManagementError("password-required", text, { cause: error }));
@@ -328,13 +348,13 @@ export class Session {
   /** The connection has ended, with `error` or by OpenVPN's will; whether in order depends on what was still to come. */
   #onEnd(error?: ManagementError): void {
     if (this.#end !== undefined) return;
+    const exiting = this.#current?.shape.untilEnd ? this.#current : undefined;
+    exiting?.resolve({ success: exiting.success, lines: exiting.lines, raw: exiting.raw });
     if (this.#closing) return this.#finish(closedError());
-    if (this.#current?.shape.untilEnd) {
-      const { resolve, success, lines, raw } = this.#current;
-      resolve({ success, lines, raw });
+    if (exiting !== undefined) {
       return this.#finish(disconnectedError("OpenVPN closed the connection as it was told"));
     }
-    if (!this.#greeted && this.#prompts > 0) {
+    if (!this.#greeted && this.#passwords > 0) {
       const text = "OpenVPN hung up on the management password";
       return this.#fail(new ManagementError("wrong-password", text, error && { cause: error }));
     }
@@ -367,6 +387,7 @@ export class Session {
   #settleAll(error: ManagementError): void {
     this.#end = error;
     clearTimeout(this.#timer);
+    clearTimeout(this.#grace);
     this.#ready.reject(error);
     this.#current?.reject(error);
     for (const { reject } of this.#queue.splice(0)) reject(error);
@@ -397,6 +418,10 @@ function commandName([name = ""]: readonly string[]): string {
 
 function closedError(): ManagementError {
   return new ManagementError("closed", "the client is closed");
+}
+
+function connectionError(cause: unknown): ManagementError {
+  return new ManagementError("connection", "the connection to OpenVPN failed", { cause });
 }
 
 function disconnectedError(text: string): ManagementError {

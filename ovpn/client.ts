@@ -230,7 +230,8 @@ export class ManagementClient implements AsyncDisposable {
 /**
  * Connects to the management interface of an OpenVPN (`--management IP PORT` or `--management PATH unix`) and logs in.
  *
- * Connecting and greeting may take `greetingTimeoutMs` each; `signal` ends both.
+ * Connecting and greeting may take `greetingTimeoutMs` each; `signal` ends both, the first with a `ConnectError`, the second with a
+ * `ManagementError`.
  *
  * @example
  * ```ts
@@ -256,6 +257,11 @@ export async function dial(
   const limit = AbortSignal.timeout(greetingTimeoutMs);
   const conn = await transport.connect(address, {
     signal: signal === undefined ? limit : AbortSignal.any([signal, limit]),
+  }).catch((error) => {
+    // Of a unix socket: somebody is there, and more managers wait than its queue takes.
+    if (error?.cause?.code !== "EAGAIN") throw error;
+    const text = "OpenVPN does not accept the connection: other managers wait before us";
+    throw new ManagementError("no-greeting", text, { cause: error });
   });
   let client: ManagementClient;
   try {
@@ -269,6 +275,9 @@ export async function dial(
   signal?.addEventListener("abort", onAbort, { once: true });
   try {
     await client.ready;
+    // It may have fired behind the greeting, in the same turn.
+    signal?.throwIfAborted();
+    return client;
   } catch (error) {
     if (!signal?.aborted) throw error;
     throw new ManagementError("aborted", "waiting for OpenVPN to greet: aborted", {
@@ -277,5 +286,4 @@ export async function dial(
   } finally {
     signal?.removeEventListener("abort", onAbort);
   }
-  return client;
 }

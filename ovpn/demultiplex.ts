@@ -75,7 +75,9 @@ export function demultiplex(source: ReadableStream<Uint8Array>): DemultiplexedSt
         for (const { kind, line } of demuxer.push(value)) put(kind, line);
       }
       for (const { kind, line } of demuxer.end()) put(kind, line);
-    } catch {
+    } catch (error) {
+      // Nothing to do for a source that failed, but for one whose chunks are no bytes.
+      reader.cancel(error).catch(() => {});
       for (const { kind, line } of demuxer.end()) put(kind, line);
       put("event", READ_ERROR);
     }

@@ -55,6 +55,7 @@ export class Demuxer {
 
   /** Takes the next bytes; gives the lines that they complete. `chunk` may be used again at once. */
   push(chunk: Uint8Array): DemuxedLine[] {
+    if (!(chunk instanceof Uint8Array)) throw new TypeError("a chunk is a Uint8Array");
     return this.#split(this.#join(chunk), false);
   }
 

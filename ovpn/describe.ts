@@ -6,7 +6,8 @@
 import type { ManagementEvent, StateEvent } from "./event.ts";
 
 /**
- * A short text for a log or a terminal: the words of the Go package's `String()`. Auth tokens and passwords are left out.
+ * A short text for a log or a terminal: the words of the Go package's `String()`. Left out are auth tokens, passwords of
+ * clients, challenge states and responses, URLs to log in at, and in `LOG` the arguments of commands that carry such.
  *
  * @example
  * ```ts
@@ -30,7 +31,7 @@ export function describeEvent(event: ManagementEvent): string {
     case "FATAL":
       return `${event.type}: ${event.message}`;
     case "LOG":
-      return `LOG: ${bodyOf(event.raw)}`;
+      return `LOG: ${withoutSecrets("LOG", bodyOf(event.raw))}`;
     case "malformed":
       return `Malformed Event ${quote(event.text)}`;
     case "unknown":
@@ -49,15 +50,18 @@ function bodyOf(raw: Uint8Array): string {
   return text.slice(text.indexOf(":") + 1);
 }
 
-/** The messages that carry a secret among those that are not typed: an auth token, a client's password. */
+/** What comes before a secret, by keyword of the message. */
+const SECRETS: Readonly<Record<string, RegExp>> = {
+  PASSWORD: /^Auth-Token:|^Verification Failed: '[^']*' \['CRV1:/,
+  CLIENT: /^ENV,\w*(?:password|token)\w*=|^CR_RESPONSE,\d+,\d+,/i,
+  INFOMSG: /^(?:WEB_AUTH:[^:]*|OPEN_URL|CR_TEXT:[^:]*:[^:]*):/,
+  // OpenVPN logs the commands of its managers, all but `password`.
+  LOG: /MANAGEMENT: CMD '(?:username|needstr|cr-response|client-[\w-]+|pk-sig|rsa-sig) /,
+};
+
 function withoutSecrets(keyword: string, body: string): string {
-  const secret = keyword === "PASSWORD"
-    ? /^Auth-Token:/
-    : keyword === "CLIENT"
-    ? /^ENV,password=/
-    : undefined;
-  const prefix = secret?.exec(body)?.[0];
-  return prefix === undefined ? body : `${prefix}[redacted]`;
+  const found = SECRETS[keyword]?.exec(body);
+  return found ? `${body.slice(0, found.index + found[0].length)}[redacted]` : body;
 }
 
 /** As Go's `%q`, for controls: `\x00` and not `\u0000`. */

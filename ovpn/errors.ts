@@ -10,7 +10,7 @@
  * - `command`: OpenVPN answered a command with `ERROR:`; see {@linkcode CommandError}. The session goes on.
  * - `aborted`: an `AbortSignal` ended the wait. The session goes on.
  * - `closed`: used after our own `close()`.
- * - `disconnected`: OpenVPN closed the connection while something was still to come.
+ * - `disconnected`: OpenVPN closed the connection while something was still to come; or used after it did.
  * - `connection`: the connection failed; `cause` tells how.
  * - `timeout`: a command was not answered in time. Its answer could be taken for that of another one, so the connection is given up.
  * - `no-greeting`: connected, but OpenVPN says nothing: another manager has its attention, or it is stuck.

@@ -50,6 +50,7 @@ const ACCEPT_RETRY_MS = 100;
 export class IncomingConnection {
   readonly #conn: Conn;
   #client: ManagementClient | undefined;
+  #closed = false;
 
   /** Wraps an accepted connection. */
   constructor(conn: Conn) {
@@ -74,15 +75,17 @@ export class IncomingConnection {
   /**
    * Starts the session.
    *
-   * @throws {TypeError} if it was opened before
+   * @throws {TypeError} if it was opened or closed before
    */
   open(options: ClientOptions = {}): ManagementClient {
     if (this.#client !== undefined) throw new TypeError("this connection is open already");
+    if (this.#closed) throw new TypeError("this connection was closed");
     return this.#client = new ManagementClient(this.#conn, options);
   }
 
   /** Ends the connection, opened or not. */
   close(): Promise<void> {
+    this.#closed = true;
     return this.#client?.close() ?? this.#conn.close();
   }
 }

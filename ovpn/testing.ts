@@ -91,7 +91,10 @@ export interface ScriptedDaemonOptions extends ReplayOptions {
 export interface ScriptedDaemon extends AsyncDisposable {
   /** Where it listens. */
   readonly addr: Address;
-  /** Settles with the first replay; rejects with its {@linkcode ReplayError}. Ignoring it is safe. */
+  /**
+   * Settles when the first replay is over: at the recorded end, or when the manager has left; or with `close()`. Rejects with its
+   * {@linkcode ReplayError}. Ignoring it is safe.
+   */
   readonly finished: Promise<void>;
   /** Cuts the connection, if any, and stops listening. */
   close(): Promise<void>;
@@ -139,16 +142,24 @@ export function recordConn(conn: Conn): { readonly conn: Conn; readonly recordin
   const start = performance.now();
   const note = (from: RecordedStep["from"], bytes: Uint8Array) =>
     recording.push({ from, at: performance.now() - start, bytes: bytes.slice() });
-  const readable = conn.readable.pipeThrough(
-    new TransformStream<Uint8Array, Uint8Array>({
-      transform(chunk, out) {
+  const noteEnd = () =>
+    recording.push({ from: "daemon", at: performance.now() - start, end: true });
+  const readable = new ReadableStream<Uint8Array>({
+    async pull(out) {
+      const chunk = await conn.read().catch((error) => {
+        noteEnd();
+        throw error;
+      });
+      if (chunk === null) {
+        noteEnd();
+        out.close();
+      } else {
         note("daemon", chunk);
         out.enqueue(chunk);
-      },
-      flush: () =>
-        void recording.push({ from: "daemon", at: performance.now() - start, end: true }),
-    }),
-  );
+      }
+    },
+    cancel: (reason) => conn.abort(reason),
+  }, { highWaterMark: 0 });
   const writable = new WritableStream<Uint8Array>({
     write(chunk) {
       note("manager", chunk);
@@ -177,7 +188,7 @@ export async function replayRecording(
   if (signal?.aborted) onAbort();
   signal?.addEventListener("abort", onAbort, { once: true });
   try {
-    await replay(conn, recording, timeScale);
+    await replay(conn, recording, timeScale, signal);
     await conn.close();
   } catch (error) {
     conn.abort(error);
@@ -187,17 +198,22 @@ export async function replayRecording(
   }
 }
 
-async function replay(conn: Conn, recording: Recording, timeScale: number): Promise<void> {
+async function replay(
+  conn: Conn,
+  recording: Recording,
+  timeScale: number,
+  signal: AbortSignal | undefined,
+): Promise<void> {
   const lines = new LineReader(conn);
   let expected = "";
   let now = 0;
   for (const step of greetingFirst(recording)) {
     const pause = (step.at - now) * timeScale;
     now = step.at;
+    if (step.from === "daemon" && pause > 0) await sleep(pause, signal);
     if (step.end) return;
     const bytes = bytesOf(step);
     if (step.from === "daemon") {
-      if (pause > 0) await new Promise((resolve) => setTimeout(resolve, pause));
       await conn.write(bytes);
       continue;
     }
@@ -210,6 +226,19 @@ async function replay(conn: Conn, recording: Recording, timeScale: number): Prom
   if (surplus !== undefined) {
     throw new ReplayError("the manager sends more than was recorded", undefined, surplus);
   }
+}
+
+/** Ends early by `signal`; the connection tells that then. */
+function sleep(ms: number, signal: AbortSignal | undefined): Promise<void> {
+  return new Promise((resolve) => {
+    const done = () => {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", done);
+      resolve();
+    };
+    const timer = setTimeout(done, ms);
+    signal?.addEventListener("abort", done, { once: true });
+  });
 }
 
 /** OpenVPN greets unasked, and this package waits for that; a recorded manager may have been faster. */
@@ -279,15 +308,21 @@ export async function startScriptedDaemon(
   };
   const finished = Promise.withResolvers<void>();
   finished.promise.catch(() => {});
+  const replays = new Set<Promise<void>>();
   const serving = (async () => {
     for await (const conn of listener) {
-      replayRecording(conn, recording, replayOptions).then(finished.resolve, finished.reject);
+      const replayed = replayRecording(conn, recording, replayOptions)
+        .then(finished.resolve, finished.reject)
+        .then(() => void replays.delete(replayed));
+      replays.add(replayed);
     }
   })().catch(finished.reject);
   const close = async () => {
     stop.abort();
     await listener.close();
     await serving;
+    await Promise.all(replays);
+    finished.resolve();
   };
   return {
     addr: listener.addr,

@@ -313,6 +313,18 @@ test("a reply of more than maxReplyBytes ends the connection", async () => {
   await flood;
 });
 
+test("what is kept of a reply or an event is its line, not the chunk that it came in", async () => {
+  const [client, daemon] = await greetedPair();
+  const status = client.command("status 3");
+  await daemon.answer("status 3", ">LOG:1,I,x\r\n".repeat(5000) + "line\r\nEND\r\n");
+  const { raw } = await status;
+  assertEquals(raw[0]!.buffer.byteLength, 4);
+  await daemon.conn.close();
+  for await (const event of client.events) {
+    assertEquals(event.raw.buffer.byteLength, event.raw.byteLength);
+  }
+});
+
 test("a default reply limit takes the status of 50000 clients", async () => {
   const [client, daemon] = await greetedPair();
   const status = client.latestStatus("3");

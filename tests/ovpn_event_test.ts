@@ -319,4 +319,21 @@ test("describeEvent() leaves secrets out", () => {
   assertEquals(shown("CLIENT:ENV,password=hunter2"), "CLIENT: ENV,password=[redacted]");
   assertEquals(shown("PASSWORD:Need 'Auth' password"), "PASSWORD: Need 'Auth' password");
   assertEquals(shown("CLIENT:ENV,username=alice"), "CLIENT: ENV,username=alice");
+  for (
+    const before of [
+      "CLIENT: ENV,auth_token=",
+      "CLIENT: ENV,session_token_x=",
+      "CLIENT: CR_RESPONSE,0,1,",
+      "PASSWORD: Verification Failed: 'Auth' ['CRV1:",
+      "INFOMSG: WEB_AUTH:hidden:",
+      "INFOMSG: OPEN_URL:",
+      "INFOMSG: CR_TEXT:R,E:c3RhdGU=:",
+      "LOG: 1,D,MANAGEMENT: CMD 'cr-response ",
+      "LOG: 1,D,MANAGEMENT: CMD 'client-pending-auth ",
+    ]
+  ) {
+    const line = `${before.replace(": ", ":")}hunter2`;
+    assertEquals(shown(line), `${before}[redacted]`);
+  }
+  assertEquals(shown("LOG:1,D,MANAGEMENT: CMD 'state on'"), "LOG: 1,D,MANAGEMENT: CMD 'state on'");
 });

@@ -1,7 +1,7 @@
 /** How events reach their consumers. */
 import { assert, assertEquals } from "@std/assert";
 import { test } from "node:test";
-import type { ManagementEvent } from "@trunkline/sockets/ovpn";
+import { describeEvent, type ManagementEvent } from "@trunkline/sockets/ovpn";
 import { greetedPair, rejection } from "./ovpn_fake.ts";
 
 function text(event: ManagementEvent | undefined): string {
@@ -86,6 +86,35 @@ test("events that nobody reads are bounded and never starve replies", async () =
   for await (const event of client.events) events.push(text(event).slice(0, 7));
   const logs = Array.from({ length: 8 }, (_, i) => `LOG:${i + 92},`);
   assertEquals(events, ["INFO:Op", "HOLD:Wa", ...logs]);
+});
+
+test("the last HOLD is kept whatever comes behind it", async () => {
+  const [client, daemon] = await greetedPair({ maxBufferedEvents: 3 });
+  const events = (from: number, to: number) =>
+    Array.from({ length: to - from }, (_, i) => `>CLIENT:ENV,a=${from + i}\r\n`).join("");
+  await daemon.say(">HOLD:old\r\n" + events(0, 5) + ">HOLD:new\r\n" + events(5, 500));
+  await daemon.conn.close();
+  const heard = (await Array.fromAsync(client.events)).map(describeEvent);
+  assertEquals(heard, ["new", "CLIENT: ENV,a=498", "CLIENT: ENV,a=499"]);
+  assertEquals(client.droppedEvents, 500);
+});
+
+test("a full buffer costs no more for each event than an empty one", async () => {
+  // At the price of the whole buffer for each, this would take minutes.
+  const [client, daemon] = await greetedPair({ maxBufferedEvents: 50_000, timeoutMs: 60_000 });
+  const flood = [">CLIENT:ENV,a=b\r\n", ">STATE:1,WAIT,,,,,,\r\n>LOG:1,I,x\r\n"].map((text) =>
+    text.repeat(100_000)
+  );
+  for (const text of flood) {
+    const pid = client.pid();
+    await daemon.answer("pid", "");
+    await daemon.say(text + "SUCCESS: pid=3\r\n");
+    assertEquals(await pid, 3);
+  }
+  assertEquals(client.droppedEvents, 250_001);
+  await daemon.conn.close();
+  const types = new Set((await Array.fromAsync(client.events)).map(({ type }) => type));
+  assertEquals([...types], ["STATE", "LOG"]);
 });
 
 test("without anything to spare, the oldest event goes", async () => {

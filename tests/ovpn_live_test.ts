@@ -1,4 +1,4 @@
-/** Against a real OpenVPN. Where there is none, all of it is skipped; the gate counts what ran. */
+/** Against a real OpenVPN. Where there is none all of it is skipped, but not where REQUIRE_OPENVPN is 1, as in CI. */
 import { assert, assertEquals } from "@std/assert";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -28,6 +28,7 @@ import {
 import { rejection } from "./ovpn_fake.ts";
 
 const OPENVPN = findProgram("openvpn") ?? "";
+if (OPENVPN === "" && process.env["REQUIRE_OPENVPN"] === "1") throw new Error("no openvpn is here");
 const PASSWORD = `corr ect"horse\\battery`;
 const directory = workDirectory();
 after(() => directory.close());
@@ -132,7 +133,7 @@ for (const unix of [true, false]) {
     const [daemon, address] = await startHeld(cleanup, { unix });
     const client = await dialed(cleanup, address);
     const events = all(client);
-    assertEquals(client.managementVersion, 5);
+    assert(client.managementVersion! >= 4);
     assertEquals(await client.pid(), daemon.pid);
     assertEquals((await client.command("hold")).success, "hold=1");
     assert((await client.command("version")).lines[0]?.startsWith("OpenVPN Version: OpenVPN 2."));

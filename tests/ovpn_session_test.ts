@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertStrictEquals } from "@std/assert";
 import { test } from "node:test";
 import { connPair, type Transport } from "@trunkline/sockets/auto";
-import { dial, ManagementClient, ManagementError } from "@trunkline/sockets/ovpn";
+import { describeEvent, dial, ManagementClient, ManagementError } from "@trunkline/sockets/ovpn";
 import { FakeDaemon, greetedPair, GREETING, rejection, silentPair } from "./ovpn_fake.ts";
 import { unhandledDuring } from "./unhandled.ts";
 
@@ -64,6 +64,78 @@ test("a peer that prompts for ever is left", async () => {
   const flood = daemon.say(PROMPT.repeat(1000)).catch(() => {});
   assertEquals((await rejection(client.ready)).code, "wrong-password");
   await flood;
+});
+
+test("a daemon that goes while the password is looked up is no wrong password", async () => {
+  let calls = 0;
+  const [client, daemon] = silentPair({
+    password: () => {
+      calls++;
+      return new Promise(() => {});
+    },
+  });
+  await daemon.say(PROMPT + PROMPT);
+  await daemon.conn.close();
+  assertEquals((await rejection(client.ready)).code, "disconnected");
+  assertEquals(calls, 1);
+});
+
+test("what comes before INFO is no greeting", async () => {
+  const [client, daemon] = silentPair({ greetingTimeoutMs: 100 });
+  await daemon.say(">LOG:1,I,x\r\n>STATE:1,CONNECTED\r\n");
+  assertEquals((await rejection(client.ready)).code, "no-greeting");
+  assertEquals(client.managementVersion, undefined);
+});
+
+test("a write side that breaks alone ends the session", async () => {
+  const readable = new ReadableStream<Uint8Array>({
+    start: (out) => out.enqueue(new TextEncoder().encode(GREETING)),
+  });
+  const writable = new WritableStream<Uint8Array>({ write: () => Promise.reject(new Error("no")) });
+  const client = new ManagementClient({ readable, writable }, { timeoutMs: 20_000 });
+  await client.ready;
+  const silent = rejection(client.command("test 0"));
+  assertEquals((await rejection(client.pid())).code, "connection");
+  assertEquals((await silent).code, "connection");
+  assertEquals((await rejection(client.closed)).code, "connection");
+});
+
+test("an event that is cut off by the end is dropped, but not a FATAL", async () => {
+  const [client, daemon] = await greetedPair();
+  const events = Array.fromAsync(client.events);
+  await daemon.say(">FATAL:out of memory");
+  await daemon.conn.close();
+  await client.closed;
+  assertEquals((await events).map(describeEvent).at(-1), "FATAL: out of memory");
+  const [other, cut] = await greetedPair();
+  await cut.say(">BYTECOUNT:12,34");
+  await cut.conn.close();
+  assertEquals((await Array.fromAsync(other.events)).map(({ type }) => type), ["INFO"]);
+});
+
+test("dial() that is aborted around the greeting gives a live client or none", async () => {
+  const codes = new Set<string>();
+  for (let hops = 0; hops < 25; hops++) {
+    const stop = new AbortController();
+    const { transport, daemon } = inMemory();
+    const dialing = dial("127.0.0.1:1", { transport, signal: stop.signal, closeTimeoutMs: 20 });
+    const fake = await daemon;
+    const said = fake.say(GREETING).catch(() => {});
+    for (let hop = 0; hop < hops; hop++) await undefined;
+    stop.abort();
+    await said;
+    const [dialed] = await Promise.allSettled([dialing]);
+    codes.add(dialed.status === "rejected" ? dialed.reason.code : "alive");
+    if (dialed.status === "rejected") {
+      assertEquals(await fake.conn.read().catch(() => null), null);
+      continue;
+    }
+    const pid = dialed.value.pid();
+    await fake.answer("pid", "SUCCESS: pid=1\r\n");
+    assertEquals(await pid, 1);
+    await dialed.value.close();
+  }
+  assert(codes.has("aborted") && codes.size <= 2, [...codes].join());
 });
 
 test("no password, a function that throws, and one that gives nonsense are password-required", async () => {
