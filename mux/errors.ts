@@ -41,9 +41,17 @@ export class MuxError extends Error {
   /** What went wrong; see {@linkcode MuxErrorCode}. */
   readonly code: MuxErrorCode;
 
+  /** Of a write that a deadline, a signal or the end of its stream cut short: how many of its bytes had been sent before. */
+  readonly written: number | undefined;
+
   /** Makes an error; `options.cause` is the original one. */
-  constructor(code: MuxErrorCode, message: string, options?: ErrorOptions) {
+  constructor(
+    code: MuxErrorCode,
+    message: string,
+    options?: ErrorOptions & { readonly written?: number },
+  ) {
     super(message, options);
     this.code = code;
+    this.written = options?.written;
   }
 }

@@ -1,0 +1,158 @@
+/**
+ * Reads the transport, opens what came and checks that it is from the peer, once and in its order.
+ *
+ * @module
+ */
+import type { Aead, OpenBox } from "../adapters/aead.ts";
+import type { Conn } from "../adapters/types.ts";
+import { NONCE_PREFIX_BYTES } from "./_sender.ts";
+import { MuxError } from "./errors.ts";
+import { FrameSplitter, HEADER_BYTES, NONCE_OFFSET, readUint32 } from "./frame.ts";
+import { subkey } from "./key.ts";
+
+/** What the receiver tells. */
+export interface ReceiverEvents {
+  /** The first bytes, of which nobody knows yet whose they are. */
+  onFirstBytes(): void;
+  /** A frame of the peer. What it throws ends the session. */
+  onFrame(id: number, flags: number, length: number, payload: Uint8Array): void;
+  /** The end of the transport, or what was wrong. */
+  onEnd(error?: unknown): void;
+}
+
+export class Receiver {
+  lastFrameAt: number = performance.now();
+  frames = 0;
+  bytes = 0;
+  /** True if the peer counts its frames, false if each has a nonce of its own, undefined as long as it cannot be told. */
+  peerCounts: boolean | undefined;
+  readonly #conn: Conn;
+  readonly #key: Uint8Array;
+  readonly #aead: Promise<Aead>;
+  readonly #ownPrefix: Uint8Array;
+  readonly #events: ReceiverEvents;
+  readonly #splitter = new FrameSplitter();
+  /** Of the last frame that was looked at, and the key that goes with it. */
+  #prefix: Uint8Array = new Uint8Array(0);
+  #subkey: Uint8Array = new Uint8Array(0);
+  /** Of the last frame that was accepted. */
+  #lastPrefix: Uint8Array | undefined;
+  #lastLow = 0;
+  #lastHigh = 0;
+
+  constructor(
+    conn: Conn,
+    key: Uint8Array,
+    aead: Promise<Aead>,
+    ownPrefix: Uint8Array,
+    events: ReceiverEvents,
+  ) {
+    this.#conn = conn;
+    this.#key = key;
+    this.#aead = aead;
+    this.#ownPrefix = ownPrefix;
+    this.#events = events;
+  }
+
+  /** Reads to the end. */
+  async run(): Promise<void> {
+    try {
+      const aead = await this.#aead;
+      let first = true;
+      for (;;) {
+        const chunk = await this.#conn.read();
+        if (chunk === null) break;
+        if (first) this.#events.onFirstBytes();
+        first = false;
+        await this.#take(chunk, aead);
+      }
+      if (this.#splitter.partial) {
+        throw new MuxError("truncated", "the transport ended in the middle of a frame");
+      }
+      this.#events.onEnd();
+    } catch (error) {
+      this.#events.onEnd(error);
+    }
+  }
+
+  async #take(chunk: Uint8Array, aead: Aead): Promise<void> {
+    const sealed: Uint8Array[] = [];
+    let broken: unknown;
+    try {
+      this.#splitter.push(chunk, sealed);
+    } catch (error) {
+      // Behind the frames that are whole.
+      broken = error;
+    }
+    if (sealed.length > 0) {
+      const opening = aead.open(sealed.map((frame) => this.#box(frame)));
+      const opened = "then" in opening ? await opening : opening;
+      for (const [i, frame] of sealed.entries()) this.#accept(frame, opened[i]);
+    }
+    if (broken !== undefined) throw broken;
+  }
+
+  #box(frame: Uint8Array): OpenBox {
+    const prefix = frame.subarray(NONCE_OFFSET, NONCE_OFFSET + NONCE_PREFIX_BYTES);
+    if (!equal(prefix, this.#prefix)) {
+      this.#prefix = prefix.slice();
+      this.#subkey = subkey(this.#key, prefix);
+    }
+    const nonce = new Uint8Array(12);
+    nonce.set(frame.subarray(HEADER_BYTES - 8, HEADER_BYTES), 4);
+    const aad = frame.subarray(0, HEADER_BYTES);
+    return { key: this.#subkey, nonce, aad, input: frame.subarray(HEADER_BYTES) };
+  }
+
+  #accept(frame: Uint8Array, payload: Uint8Array | undefined): void {
+    if (payload === undefined) {
+      const text = this.frames === 0
+        ? "the first frame cannot be opened: the peer has another psk, or is no peer"
+        : "a frame is forged or damaged";
+      throw new MuxError("auth-failed", text);
+    }
+    this.#checkNonce(frame);
+    this.frames++;
+    this.bytes += payload.length;
+    this.lastFrameAt = performance.now();
+    const [id, length, flags] = [readUint32(frame, 0), readUint32(frame, 4), readUint32(frame, 8)];
+    this.#events.onFrame(id, flags, length, payload);
+  }
+
+  /**
+   * A peer of ours counts its frames, from 0 on, behind a prefix that stays the same: then replay, reorder and drop are found. gomux takes
+   * random nonces: then only that a prefix comes twice in a row, or is ours, tells a replay (spec-mux: nonces).
+   */
+  #checkNonce(frame: Uint8Array): void {
+    const prefix = frame.subarray(NONCE_OFFSET, NONCE_OFFSET + NONCE_PREFIX_BYTES);
+    if (equal(prefix, this.#ownPrefix)) {
+      throw new MuxError("protocol", "a frame of our own comes back");
+    }
+    const low = readUint32(frame, HEADER_BYTES - 8);
+    const high = readUint32(frame, HEADER_BYTES - 4);
+    if (this.#lastPrefix === undefined) {
+      if (low === 0 && high === 0) this.peerCounts = true;
+      this.#lastPrefix = prefix.slice();
+    } else if (equal(prefix, this.#lastPrefix)) {
+      const expectedLow = (this.#lastLow + 1) >>> 0;
+      const expectedHigh = expectedLow === 0 ? (this.#lastHigh + 1) >>> 0 : this.#lastHigh;
+      if (low !== expectedLow || high !== expectedHigh) {
+        throw new MuxError("protocol", "a frame was replayed, reordered or dropped");
+      }
+      this.peerCounts = true;
+    } else if (this.peerCounts) {
+      throw new MuxError("protocol", "a frame of another session was put in");
+    } else {
+      this.peerCounts = false;
+      this.#lastPrefix.set(prefix);
+    }
+    this.#lastLow = low;
+    this.#lastHigh = high;
+  }
+}
+
+function equal(a: Uint8Array, b: Uint8Array): boolean {
+  if (a.length !== b.length) return false;
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
+  return true;
+}

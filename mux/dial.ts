@@ -1,0 +1,140 @@
+/**
+ * Sessions over a connection that one has, or that is made here.
+ *
+ * @module
+ */
+import { auto } from "../adapters/auto.ts";
+import type {
+  Address,
+  Conn,
+  ConnectOptions,
+  Duplex,
+  Listener,
+  ListenOptions,
+  Transport,
+  WaitOptions,
+} from "../adapters/types.ts";
+import { limitsOf, type MuxOptions } from "./config.ts";
+import { Mux } from "./session.ts";
+
+/** Options of {@linkcode dial}. */
+export interface MuxDialOptions extends MuxOptions, ConnectOptions {
+  /** Where connections come from. @default the adapter of the runtime */
+  readonly transport?: Pick<Transport, "connect"> | undefined;
+}
+
+/** Options of {@linkcode listen}. */
+export interface MuxListenOptions extends MuxOptions, ListenOptions {
+  /** Where listeners come from. @default the adapter of the runtime */
+  readonly transport?: Pick<Transport, "listen"> | undefined;
+}
+
+/**
+ * The side that has made the connection, whatever that is: a Conn, or any two streams of bytes. One side is to be the client, the other
+ * the server, since they number their streams by that.
+ *
+ * @example
+ * ```ts
+ * import { connPair } from "@trunkline/sockets/auto";
+ * import { client, server } from "@trunkline/sockets/mux";
+ *
+ * const [ours, theirs] = connPair();
+ * const psk = "32 random bytes are better";
+ * const near = client(ours, { psk });
+ * const far = server(theirs, { psk });
+ * const stream = await near.openStream();
+ * await stream.write(new TextEncoder().encode("hello"));
+ * const accepted = await far.acceptStream();
+ * console.log(new TextDecoder().decode((await accepted.read())!)); // hello
+ * await near.close();
+ * ```
+ *
+ * @throws {RangeError} for a limit that is none
+ */
+export function client(duplex: Duplex | Conn, options: MuxOptions): Mux {
+  return new Mux(duplex, true, options);
+}
+
+/**
+ * The side that was connected to; see {@linkcode client}.
+ *
+ * @throws {RangeError} for a limit that is none
+ */
+export function server(duplex: Duplex | Conn, options: MuxOptions): Mux {
+  return new Mux(duplex, false, options);
+}
+
+/**
+ * Connects, and is the client. The protocol has no handshake: whether the psk is right shows with what the peer does next.
+ *
+ * @throws {ConnectError} if there is no connection
+ */
+export async function dial(address: Address | string, options: MuxDialOptions): Promise<Mux> {
+  const conn = await (options.transport ?? auto).connect(address, options);
+  try {
+    return client(conn, options);
+  } catch (error) {
+    conn.abort(error);
+    throw error;
+  }
+}
+
+/** Accepts sessions. Iterating it yields each; that ends when it is closed. */
+export class MuxListener implements AsyncIterable<Mux>, AsyncDisposable {
+  readonly #listener: Listener;
+  readonly #options: MuxOptions;
+
+  /** Takes over a listener. */
+  constructor(listener: Listener, options: MuxOptions) {
+    this.#listener = listener;
+    this.#options = options;
+  }
+
+  /** Where it listens, with the real port. */
+  get addr(): Address {
+    return this.#listener.addr;
+  }
+
+  /** Resolves after `close()`, rejects if the listener broke. Ignoring it is safe. */
+  get closed(): Promise<void> {
+    return this.#listener.closed;
+  }
+
+  /**
+   * Waits for the next connection. Whether the client knows the psk shows later.
+   *
+   * @throws {ConnectError} `closed`, `aborted`, or what `accept` failed with
+   */
+  async accept(options?: WaitOptions): Promise<Mux> {
+    return server(await this.#listener.accept(options), this.#options);
+  }
+
+  /** Yields each session until the listener is closed. */
+  async *[Symbol.asyncIterator](): AsyncGenerator<Mux, void> {
+    for await (const conn of this.#listener) yield server(conn, this.#options);
+  }
+
+  /** Stops listening. Sessions that were accepted live on. */
+  close(): Promise<void> {
+    return this.#listener.close();
+  }
+
+  /** The same as `close()`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}
+
+/**
+ * Listens, and is the server of each that connects.
+ *
+ * @throws {ConnectError} if that address cannot be listened on
+ * @throws {RangeError} for a limit that is none
+ */
+export async function listen(
+  address: Address | string,
+  options: MuxListenOptions,
+): Promise<MuxListener> {
+  limitsOf(options);
+  return new MuxListener(await (options.transport ?? auto).listen(address, options), options);
+}

@@ -1,0 +1,179 @@
+/**
+ * A stream of a session, as its users see it.
+ *
+ * @module
+ */
+import type { Address, Conn, PeerCredentials, TlsInfo, WaitOptions } from "../adapters/types.ts";
+import type { StreamCore } from "./_stream.ts";
+
+/** Bytes that `writable` holds before it says that it is full. */
+const WRITABLE_BYTES = 64 * 1024;
+
+/**
+ * One byte stream of a session. It is a {@linkcode Conn}: whatever runs over a connection runs over a stream.
+ *
+ * 1. Bytes arrive in the order written. What came before an error is read before the error.
+ * 2. `read()` gives `null` at the end that the peer chose: its `closeWrite()` or `close()`. Any other end is an error.
+ * 3. A reader that does not read holds at most 131072 bytes, and slows its own stream only.
+ * 4. `closed` is settled once, and ignoring it never makes an unhandled rejection.
+ *
+ * Use either the pair `readable` / `writable` or `read()` / `write()` for a direction, not both at once.
+ */
+export class MuxStream implements Conn {
+  readonly #core: StreamCore;
+  readonly #conn: Conn;
+  #readable: ReadableStream<Uint8Array> | undefined;
+  #writable: WritableStream<Uint8Array> | undefined;
+
+  /** Streams come from `openStream()` and `acceptStream()`. */
+  constructor(core: StreamCore, conn: Conn) {
+    this.#core = core;
+    this.#conn = conn;
+  }
+
+  /** Its number: even if the client has opened it, odd if the server has. */
+  get id(): number {
+    return this.#core.id;
+  }
+
+  /** Our end of the session's transport, if it tells. */
+  get local(): Address | undefined {
+    return this.#conn.local;
+  }
+
+  /** The peer's end of the session's transport, if it tells. */
+  get remote(): Address | undefined {
+    return this.#conn.remote;
+  }
+
+  /** What the session's transport agreed on, if it is TLS. */
+  get tls(): TlsInfo | undefined {
+    return this.#conn.tls;
+  }
+
+  /** Bytes given to `write()` that have not been sent. */
+  get queued(): number {
+    return this.#core.queued;
+  }
+
+  /**
+   * Resolves when both directions have ended in order, or by our own `close()` or `closeRead()`; rejects if something that was written
+   * can no longer arrive, after `abort()`, and when the session ends before.
+   */
+  get closed(): Promise<void> {
+    return this.#core.closed;
+  }
+
+  /**
+   * The next bytes, at least one, or `null` at the end. A wait that `signal` or a deadline ends loses nothing.
+   *
+   * @throws {MuxError} `aborted`, `timeout`, `stream-closed`, or what ended the session
+   */
+  read(options?: WaitOptions): Promise<Uint8Array | null> {
+    return this.#core.read(options);
+  }
+
+  /**
+   * Writes all of `bytes`; resolves when they are sealed and on their way. Do not change `bytes` until then. A write that `signal` or a
+   * deadline ends says in `written` how much of it was sent: the rest never is, and the stream goes on behind it.
+   *
+   * @throws {MuxError} `aborted`, `timeout`, `stream-closed`, `write-closed`, `peer-closed-stream`, or what ended the session
+   */
+  write(bytes: Uint8Array, options?: WaitOptions): Promise<void> {
+    return this.#core.write(bytes, options);
+  }
+
+  /** Sends what was written, then the end; reading goes on. */
+  closeWrite(): Promise<void> {
+    return this.#core.closeWrite();
+  }
+
+  /** Reads no more: what was not read is thrown away, and the peer's writes fail. Writing goes on. */
+  closeRead(): Promise<void> {
+    this.#core.closeRead();
+    return Promise.resolve();
+  }
+
+  /**
+   * Sends what was written, then closes both directions. What was not read is thrown away.
+   *
+   * @throws {MuxError} `timeout` if the peer does not take it within `closeTimeoutMs`
+   */
+  close(): Promise<void> {
+    return this.#core.close();
+  }
+
+  /**
+   * Closes both directions at once; what was not sent is thrown away. The protocol has no word for it: the peer sees an ordinary end
+   * behind what was sent, so a message needs an end of its own to be told from half of one.
+   */
+  abort(reason?: unknown): void {
+    this.#core.abort(reason);
+  }
+
+  /** Both deadlines at once. */
+  setDeadline(when: Date | number | undefined): void {
+    this.setReadDeadline(when);
+    this.setWriteDeadline(when);
+  }
+
+  /**
+   * From `when` on reads fail with `timeout`, also those that wait; `undefined` takes that back. A number is milliseconds from now, or
+   * a timestamp as `Date.now()` gives it.
+   */
+  setReadDeadline(when: Date | number | undefined): void {
+    this.#core.setReadDeadline(when);
+  }
+
+  /** The same for writes. */
+  setWriteDeadline(when: Date | number | undefined): void {
+    this.#core.setWriteDeadline(when);
+  }
+
+  /** The bytes from the peer, as a byte stream: BYOB readers work. Cancelling it is `closeRead()`. */
+  get readable(): ReadableStream<Uint8Array> {
+    return this.#readable ??= new ReadableStream({
+      type: "bytes",
+      pull: async (controller) => {
+        const into = controller.byobRequest;
+        const view = into?.view;
+        const bytes = await this.#core.read({}, view?.byteLength);
+        if (bytes === null) {
+          controller.close();
+          into?.respond(0);
+        } else if (into && view) {
+          new Uint8Array(view.buffer, view.byteOffset, view.byteLength).set(bytes);
+          into.respond(bytes.length);
+        } else {
+          controller.enqueue(bytes as Uint8Array<ArrayBuffer>);
+        }
+      },
+      cancel: () => this.#core.closeRead(),
+    }, { highWaterMark: 0 });
+  }
+
+  /** The bytes to the peer. Closing it is `closeWrite()`, aborting it is `abort()`. */
+  get writable(): WritableStream<Uint8Array> {
+    return this.#writable ??= new WritableStream<Uint8Array>({
+      write: (bytes) => this.#core.write(bytes),
+      close: () => this.#core.closeWrite(),
+      abort: (reason) => this.#core.abort(reason),
+    }, { highWaterMark: WRITABLE_BYTES, size: (bytes) => bytes?.byteLength ?? 1 });
+  }
+
+  /** Has no effect: small writes are joined where that costs no time. */
+  setNoDelay(): void {}
+
+  /** Has no effect: the session keeps itself alive. */
+  setKeepAlive(): void {}
+
+  /** The process at the other end of the session's transport. */
+  peerCredentials(): PeerCredentials | undefined {
+    return this.#conn.peerCredentials();
+  }
+
+  /** The same as `close()`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}
