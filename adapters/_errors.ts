@@ -17,6 +17,8 @@ const CODES: Readonly<Record<string, ConnectErrorCode>> = {
   ENOTDIR: "not-found",
   ENOTFOUND: "not-found",
   EAI_AGAIN: "not-found",
+  EAI_FAIL: "not-found",
+  EAI_NONAME: "not-found",
   NotFound: "not-found",
   EACCES: "permission",
   EPERM: "permission",
@@ -31,12 +33,16 @@ const CODES: Readonly<Record<string, ConnectErrorCode>> = {
   AddrNotAvailable: "unreachable",
   ENETUNREACH: "unreachable",
   EHOSTUNREACH: "unreachable",
+  ENETDOWN: "unreachable",
+  EHOSTDOWN: "unreachable",
   NetworkUnreachable: "unreachable",
   HostUnreachable: "unreachable",
   ECONNRESET: "reset",
   ConnectionReset: "reset",
   ECONNABORTED: "reset",
   ConnectionAborted: "reset",
+  // libuv's word for a write that was under way when the connection broke.
+  ECANCELED: "reset",
   EPIPE: "broken-pipe",
   BrokenPipe: "broken-pipe",
   ENOTCONN: "broken-pipe",
@@ -75,7 +81,7 @@ const TEXT: Readonly<Record<ConnectErrorCode, string>> = {
 
 /** OpenSSL's verification results and the TLS errors of the runtimes. */
 const TLS_CODE =
-  /^(?:ERR_TLS_|ERR_SSL_|ERR_OSSL_|CERT_|UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_|HOSTNAME_MISMATCH|INVALID_CA)/;
+  /^(?:ERR_TLS_|ERR_SSL_|ERR_OSSL_|ERR_BORINGSSL|CERT_|UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_|HOSTNAME_MISMATCH|INVALID_CA)/;
 
 function codeOf(error: unknown): ConnectErrorCode {
   if (typeof error !== "object" || error === null) return "other";
@@ -113,7 +119,9 @@ export function connectError(code: ConnectErrorCode, doing: string, cause?: unkn
 function detailOf(cause: unknown): string {
   if (!(cause instanceof Error)) return "";
   const code = (cause as { code?: unknown }).code;
-  return ` (${typeof code === "string" ? `${code}: ` : ""}${cause.message})`;
+  // OpenSSL ends its messages with a line end.
+  const message = cause.message.trim().replace(/\s*\n\s*/g, " ");
+  return ` (${typeof code === "string" ? `${code}: ` : ""}${message})`;
 }
 
 /** What a wait rejects with when its signal fires: `timeout` for `AbortSignal.timeout`, else `aborted`. */

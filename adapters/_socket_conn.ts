@@ -77,9 +77,13 @@ export class SocketConn implements Conn {
   /** The web stream's reader wants no more. */
   #cancelled = false;
   #closeWrite: Promise<void> | undefined;
+  #endShutdown: (() => void) | undefined;
   #close: Promise<void> | undefined;
   #readable: ReadableStream<Uint8Array> | undefined;
   #writable: WritableStream<Uint8Array> | undefined;
+  /** How the web streams hear of an end that is not of their making. */
+  #toReadable: ReadableByteStreamController | undefined;
+  #toWritable: WritableStreamDefaultController | undefined;
 
   constructor(raw: RawSocket, options: ConnOptions = {}) {
     this.#raw = raw;
@@ -112,7 +116,7 @@ export class SocketConn implements Conn {
       this.#unread = undefined;
       return Promise.resolve(chunk);
     }
-    if (this.#eof) return Promise.resolve(null);
+    if (this.#eof && this.#error === undefined) return Promise.resolve(null);
     if (this.#released) return Promise.reject(this.#closedError());
     return new Promise((resolve, reject) => {
       let reader: Reader = { resolve, reject };
@@ -143,7 +147,8 @@ export class SocketConn implements Conn {
         if (chunk === null) this.#eof = true;
         else this.#deliver(chunk);
       }
-      if (this.#eof) {
+      if (this.#eof && this.#error !== undefined) this.#release();
+      else if (this.#eof) {
         for (const reader of this.#takeReaders()) reader.resolve(null);
         if (this.#finSent) this.#release();
       }
@@ -171,14 +176,24 @@ export class SocketConn implements Conn {
   }
 
   write(bytes: Uint8Array, { signal }: WaitOptions = {}): Promise<void> {
-    if (!(bytes instanceof Uint8Array)) {
-      return Promise.reject(new TypeError(`${this.#doing("writing to")}: not a Uint8Array`));
-    }
-    if (signal?.aborted) return Promise.reject(abortError(signal, this.#doing("writing to")));
-    if (this.#error !== undefined) return Promise.reject(this.#error);
-    if (this.#closeWrite !== undefined || this.#close !== undefined || this.#released) {
-      return Promise.reject(connectError("closed", this.#doing("writing to")));
-    }
+    const refusal = this.#refusal(bytes, signal);
+    const promise = refusal ? Promise.reject(refusal) : this.#enqueue(bytes, signal);
+    // The sticky error tells too, so a caller that does not wait for each write does not end the process.
+    promise.catch(() => {});
+    return promise;
+  }
+
+  /** Why a write fails before it is queued. */
+  #refusal(bytes: Uint8Array, signal: AbortSignal | undefined): Error | undefined {
+    const doing = this.#doing("writing to");
+    if (!(bytes instanceof Uint8Array)) return new TypeError(`${doing}: not a Uint8Array`);
+    if (signal?.aborted) return abortError(signal, doing);
+    if (this.#error !== undefined) return this.#error;
+    const closed = this.#closeWrite !== undefined || this.#close !== undefined || this.#released;
+    return closed ? connectError("closed", doing) : undefined;
+  }
+
+  #enqueue(bytes: Uint8Array, signal: AbortSignal | undefined): Promise<void> {
     if (bytes.length === 0) return Promise.resolve();
     const promise = new Promise<void>((resolve, reject) => {
       const write: Write = {
@@ -202,8 +217,6 @@ export class SocketConn implements Conn {
       this.#writes.push(write);
       this.#queued += bytes.length;
     });
-    // The sticky error tells too, so a caller that does not wait for each write does not end the process.
-    promise.catch(() => {});
     if (this.#writing.length === 0) this.#flush();
     return promise;
   }
@@ -264,14 +277,18 @@ export class SocketConn implements Conn {
     if (this.#queued > 0) await new Promise<void>((resolve) => this.#idle = resolve);
     if (this.#error !== undefined) throw this.#error;
     try {
-      await this.#raw.shutdown();
+      // A peer that takes nothing may keep a shutdown waiting; abort() and `flushTimeoutMs` end that.
+      const released = new Promise<void>((resolve) => this.#endShutdown = resolve);
+      await Promise.race([this.#raw.shutdown(), released]);
     } catch (error) {
       // A peer that has gone needs no FIN; whether it left in order, reading tells.
       const mapped = toConnectError(error, this.#doing("closing"));
-      if (mapped.code !== "broken-pipe" && mapped.code !== "closed") throw mapped;
+      if (mapped.code !== "broken-pipe" && mapped.code !== "closed") this.#fail(mapped, true);
     }
+    if (this.#error !== undefined) throw this.#error;
     this.#finSent = true;
     if (this.#eof) this.#release();
+    else if (this.#cancelled) this.close();
   }
 
   close(): Promise<void> {
@@ -289,14 +306,16 @@ export class SocketConn implements Conn {
     if (this.#error !== undefined) return this.#release();
 
     const timer = setTimeout(() => {
-      const doing = `sending the last ${this.#queued} bytes to ${this.#name}`;
+      const doing = this.#queued > 0
+        ? `sending the last ${this.#queued} bytes to ${this.#name}`
+        : this.#doing("ending the stream to");
       this.#abort(connectError("timeout", doing));
     }, this.#flushTimeoutMs);
     try {
       await this.closeWrite();
     } catch (error) {
-      this.#fail(toConnectError(error, this.#doing("closing")), false);
-      throw this.#error;
+      this.#release();
+      throw error;
     } finally {
       clearTimeout(timer);
     }
@@ -341,6 +360,7 @@ export class SocketConn implements Conn {
     if (this.#error === undefined && !this.#released) {
       this.#error = error;
       this.#settleClosed.reject(error);
+      this.#endStreams();
     }
     const failed = this.#error ?? error;
     for (const write of [...this.#writing, ...this.#writes]) write.done(failed);
@@ -355,11 +375,26 @@ export class SocketConn implements Conn {
     for (const reader of this.#takeReaders()) reader.reject(this.#closedError());
     this.#raw.destroy(reset);
     this.#settleClosed.resolve();
+    this.#endShutdown?.();
+    this.#endStreams();
+  }
+
+  #endStreams(): void {
+    if (this.#error !== undefined || this.#released) {
+      this.#toWritable?.error(this.#error ?? connectError("closed", this.#doing("writing to")));
+    }
+    // After a failed write there may be something to read, and whoever reads comes to an orderly end by itself.
+    const orderly = this.#eof && this.#error === undefined;
+    if (this.#released && !orderly) this.#toReadable?.error(this.#closedError());
   }
 
   get readable(): ReadableStream<Uint8Array> {
     const source: UnderlyingByteSource = {
       type: "bytes",
+      start: (controller) => {
+        this.#toReadable = controller;
+        this.#endStreams();
+      },
       pull: async (controller) => {
         const chunk = await this.read();
         if (chunk === null) {
@@ -381,10 +416,15 @@ export class SocketConn implements Conn {
 
   get writable(): WritableStream<Uint8Array> {
     return this.#writable ??= new WritableStream<Uint8Array>({
+      start: (controller) => {
+        this.#toWritable = controller;
+        this.#endStreams();
+      },
       write: (chunk) => this.write(chunk),
-      close: async () => {
-        await this.closeWrite();
-        if (this.#cancelled) await this.close();
+      close: () => {
+        // From here on its own promise tells.
+        this.#toWritable = undefined;
+        return this.closeWrite();
       },
       abort: (reason) => this.abort(reason),
     });
@@ -418,7 +458,8 @@ export class SocketConn implements Conn {
 /** Wraps a socket and applies the options that every adapter has. */
 export function openConn(raw: RawSocket, options: ConnOptions): SocketConn {
   const conn = new SocketConn(raw, options);
-  if (options.noDelay ?? true) conn.setNoDelay(true);
+  // Always, since the default of Bun is another than that of the kernel.
+  conn.setNoDelay(options.noDelay ?? true);
   if (options.keepAlive !== undefined && options.keepAlive !== false) {
     conn.setKeepAlive(options.keepAlive);
   }

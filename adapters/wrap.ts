@@ -24,6 +24,10 @@ class StreamSocket implements RawSocket {
   constructor(duplex: Duplex, options: WrapOptions) {
     this.local = options.local;
     this.remote = options.remote;
+    // First, so that a mistake leaves neither half locked.
+    if (duplex.readable.locked || duplex.writable.locked) {
+      throw new TypeError("wrapping a stream: one of its halves is locked");
+    }
     this.#reader = duplex.readable.getReader();
     this.#writer = duplex.writable.getWriter();
     // Failures are told by read() and write().
@@ -36,12 +40,14 @@ class StreamSocket implements RawSocket {
     for (;;) {
       const { done, value } = await this.#reader.read();
       if (done) return null;
-      if (value.length > 0) return value;
+      const bytes = copyOf(value);
+      if (bytes.length > 0) return bytes;
     }
   }
 
   async write(bytes: Uint8Array): Promise<void> {
-    await this.#writer.write(bytes);
+    // A copy: a stream may hold on to what it was given, and the writer of a Conn may use its buffer again.
+    await this.#writer.write(bytes.slice());
     // Not every sink takes its time before it resolves; `ready` is what says that it is full.
     await this.#writer.ready;
   }
@@ -59,6 +65,16 @@ class StreamSocket implements RawSocket {
   setNoDelay(): void {}
   setKeepAlive(): void {}
   peerCredentials(): undefined {}
+}
+
+/** A copy, because a stream may go on using its chunk; the types do not keep it from giving what is no Uint8Array. */
+function copyOf(chunk: unknown): Uint8Array {
+  if (chunk instanceof ArrayBuffer) return new Uint8Array(chunk.slice(0));
+  if (ArrayBuffer.isView(chunk)) {
+    return new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.byteLength).slice();
+  }
+  const type = chunk === null ? "null" : `a value of the type ${typeof chunk}`;
+  throw new TypeError(`the stream gave ${type}, expected bytes`);
 }
 
 /**
@@ -79,8 +95,13 @@ class StreamSocket implements RawSocket {
  * ```
  */
 export function wrapConn(duplex: Duplex | Conn, options: WrapOptions = {}): Conn {
-  if ("closeWrite" in duplex) return duplex;
+  if (isConn(duplex)) return duplex;
   return openConn(new StreamSocket(duplex, options), options);
+}
+
+/** By members that a Conn alone has: Deno's own connections can closeWrite() too, and streams of a session are Conns as well. */
+function isConn(duplex: Duplex | Conn): duplex is Conn {
+  return "queued" in duplex && "abort" in duplex && "peerCredentials" in duplex;
 }
 
 /** Bytes that each direction of a {@linkcode connPair} holds before a write waits. */
@@ -89,13 +110,8 @@ const PAIR_BYTES = 64 * 1024;
 /** Two connections in memory: what is written to one is read from the other. For tests and for peers in one process. */
 export function connPair(options: ConnOptions = {}): [Conn, Conn] {
   const strategy = { highWaterMark: PAIR_BYTES, size: (chunk: Uint8Array) => chunk.byteLength };
-  // A copy, as a kernel makes one: the writer may use its buffer again.
-  const copy = {
-    transform: (chunk: Uint8Array, out: TransformStreamDefaultController<Uint8Array>) =>
-      out.enqueue(chunk.slice()),
-  };
-  const there = new TransformStream<Uint8Array, Uint8Array>(copy, undefined, strategy);
-  const back = new TransformStream<Uint8Array, Uint8Array>(copy, undefined, strategy);
+  const there = new TransformStream<Uint8Array, Uint8Array>({}, undefined, strategy);
+  const back = new TransformStream<Uint8Array, Uint8Array>({}, undefined, strategy);
   return [
     wrapConn({ readable: back.readable, writable: there.writable }, options),
     wrapConn({ readable: there.readable, writable: back.writable }, options),

@@ -16,6 +16,8 @@ const BY_CODE: Readonly<Record<string, ConnectErrorCode>> = {
   ENOTDIR: "not-found",
   ENOTFOUND: "not-found",
   EAI_AGAIN: "not-found",
+  EAI_FAIL: "not-found",
+  EAI_NONAME: "not-found",
   EACCES: "permission",
   EPERM: "permission",
   ERR_ACCESS_DENIED: "permission",
@@ -23,8 +25,11 @@ const BY_CODE: Readonly<Record<string, ConnectErrorCode>> = {
   EADDRNOTAVAIL: "unreachable",
   ENETUNREACH: "unreachable",
   EHOSTUNREACH: "unreachable",
+  ENETDOWN: "unreachable",
+  EHOSTDOWN: "unreachable",
   ECONNRESET: "reset",
   ECONNABORTED: "reset",
+  ECANCELED: "reset",
   EPIPE: "broken-pipe",
   EBADF: "broken-pipe",
   ENOTCONN: "broken-pipe",
@@ -37,6 +42,7 @@ const BY_CODE: Readonly<Record<string, ConnectErrorCode>> = {
   ERR_TLS_CERT_ALTNAME_INVALID: "tls",
   ERR_SSL_WRONG_VERSION_NUMBER: "tls",
   ERR_OSSL_PEM_NO_START_LINE: "tls",
+  ERR_BORINGSSL: "tls",
   CERT_HAS_EXPIRED: "tls",
   UNABLE_TO_VERIFY_LEAF_SIGNATURE: "tls",
   SELF_SIGNED_CERT_IN_CHAIN: "tls",
@@ -127,6 +133,9 @@ test("a message shows the cause only where the code says nothing", () => {
   const cause = Object.assign(new Error("the details"), { code: "EWHATEVER" });
   assertEquals(connectError("other", "x", cause).message, "x: failed (EWHATEVER: the details)");
   assert(connectError("tls", "x", new Error("why")).message.endsWith("(why)"));
+  // As OpenSSL writes them.
+  const lines = new Error("two\nlines\n");
+  assertEquals(connectError("tls", "x", lines).message, "x: TLS failed (two lines)");
   assert(!connectError("refused", "x", cause).message.includes("details"));
 });
 

@@ -8,7 +8,8 @@ import { unhandledDuring } from "./unhandled.ts";
 
 const check = (title: string, body: () => Promise<void>) => test(title, { timeout: 20_000 }, body);
 
-const sink = () => new WritableStream<Uint8Array>();
+const sink = (close?: () => Promise<void>) =>
+  new WritableStream<Uint8Array>(close ? { close } : {});
 
 /** A stream that gives `chunks`, then fails with `error` if there is one, and else stays open. */
 function source(chunks: readonly Uint8Array[], error?: unknown): ReadableStream<Uint8Array> {
@@ -149,19 +150,79 @@ check("abort() cancels the one half and aborts the other, pending calls or not",
 
 check("a stream that fails at its end is told by closeWrite(), close() and closed", async () => {
   const failure = new Error("disk full");
-  const writable = new WritableStream<Uint8Array>({ close: () => Promise.reject(failure) });
-  const conn = wrapConn({ readable: source([]), writable });
+  const conn = wrapConn({ readable: source([]), writable: sink(() => Promise.reject(failure)) });
   const error = await rejectsWith(conn.closeWrite(), "other");
   assertStrictEquals(error.cause, failure);
-  assertStrictEquals(await conn.close().catch((e) => e), error);
   assertStrictEquals(await conn.closed.catch((e) => e), error);
+  await conn.close();
+  const other = wrapConn({ readable: source([]), writable: sink(() => Promise.reject(failure)) });
+  assertStrictEquals((await rejectsWith(other.close(), "other")).cause, failure);
 });
 
-check("a locked stream is the caller's mistake", () => {
+check("a locked stream is the caller's mistake, and locks no other", () => {
   const readable = source([]);
-  readable.getReader();
-  assertThrows(() => wrapConn({ readable, writable: sink() }), TypeError);
+  const writable = sink();
+  const reader = readable.getReader();
+  assertThrows(() => wrapConn({ readable, writable }), TypeError, "locked");
+  assertEquals(writable.locked, false);
+  reader.releaseLock();
+  writable.getWriter();
+  assertThrows(() => wrapConn({ readable, writable }), TypeError, "locked");
+  assertEquals(readable.locked, false);
   return Promise.resolve();
+});
+
+check("streams with more members than a Duplex are wrapped all the same", async () => {
+  // As a connection of Deno's own has them.
+  const native = {
+    ...{ readable: source([pattern(3)]), writable: sink() },
+    ...{ read: () => Promise.resolve(0), write: () => Promise.resolve(0) },
+    ...{ closeWrite: () => Promise.resolve(), close: () => {}, setNoDelay: () => {} },
+  };
+  const conn = wrapConn(native);
+  same((await conn.read())!, pattern(3));
+  conn.abort();
+  await rejectsWith(conn.closed, "aborted");
+});
+
+check("chunks may be buffers and views of any kind, and stay their source's own", async () => {
+  const bytes = pattern(8);
+  const chunks: unknown[] = [bytes.slice().buffer, new DataView(bytes.buffer, 2, 3), bytes];
+  const conn = wrapConn({ readable: source(chunks as Uint8Array[]), writable: sink() });
+  same((await conn.read())!, bytes);
+  same((await conn.read())!, bytes.subarray(2, 5));
+  const { value } = await conn.readable.getReader().read();
+  same(value!, pattern(8));
+  same(bytes, pattern(8));
+  value!.fill(0);
+  same(bytes, pattern(8));
+  conn.abort();
+});
+
+check("a chunk that is no bytes ends the connection with an error that says so", async () => {
+  for (const [chunk, what] of [["text", "string"], [5, "number"], [null, "null"], [{}, "object"]]) {
+    const readable = source([pattern(2), chunk as Uint8Array]);
+    const conn = wrapConn({ readable, writable: sink() });
+    same((await conn.read())!, pattern(2));
+    const { message, cause } = await rejectsWith(conn.read(), "other");
+    assert(
+      message.includes(`gave ${what === "null" ? what : `a value of the type ${what}`}`),
+      message,
+    );
+    assert(cause instanceof TypeError);
+    await rejectsWith(conn.closed, "other");
+  }
+});
+
+check("a writer may use its buffer again, though the stream holds on to what it got", async () => {
+  const held: Uint8Array[] = [];
+  const writable = new WritableStream<Uint8Array>({ write: (chunk) => void held.push(chunk) });
+  const conn = wrapConn({ readable: source([]), writable });
+  const buffer = pattern(5);
+  await conn.write(buffer);
+  buffer.fill(0);
+  same(held[0]!, pattern(5));
+  conn.abort();
 });
 
 check("streams that fail while nobody looks make no unhandled rejection", async () => {
