@@ -2,7 +2,7 @@
  * Manages a real OpenVPN for a few seconds and prints what happens: `deno task demo`, `bun examples/demo.ts`,
  * `node examples/demo.ts`.
  */
-import { writeFileSync } from "node:fs";
+import { openSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import { parseArgs } from "node:util";
@@ -21,38 +21,52 @@ import {
   findProgram,
   serverArgs,
   startOpenVpn,
+  whyNoNamespace,
   workDirectory,
 } from "./openvpn_process.ts";
 
+const MAX_SECONDS = 3600;
+
 const HELP = `Manages a real OpenVPN for a few seconds and prints what happens.
 
-  --seconds=N    how long to watch the byte counters (default 2)
+  --seconds=N    how long to watch the byte counters (default 2, at most ${MAX_SECONDS})
   --recorded     play a recorded session, even where there is an OpenVPN
   --record=FILE  write what passes over the management connections to FILE
   --help         this text
 
 As root on Linux: a server and a client that talk to each other, in a network namespace of their own.
-Otherwise: a client that is held, which needs no privilege.`;
+Otherwise: a client alone, which needs no privilege. Nothing answers it, so it gets no further than WAIT.`;
 
 /** A server restarts in one second, a connection takes less. */
 const PATIENCE_MS = 20_000;
 
 function readOptions() {
+  const { values } = parseArgs({
+    options: {
+      seconds: { type: "string", default: "2" },
+      recorded: { type: "boolean", default: false },
+      record: { type: "string" },
+      help: { type: "boolean", default: false },
+    },
+  });
+  const seconds = /^\d+(\.\d+)?$/.test(values.seconds) ? Number(values.seconds) : NaN;
+  if (!(seconds <= MAX_SECONDS)) {
+    throw new RangeError(`--seconds takes a number from 0 to ${MAX_SECONDS}`);
+  }
+  return { ...values, seconds };
+}
+
+/** Gives what `read` gives, or says what is wrong and exits. */
+function orExit<T>(read: () => T, hint: string): T {
   try {
-    return parseArgs({
-      options: {
-        seconds: { type: "string", default: "2" },
-        recorded: { type: "boolean", default: false },
-        record: { type: "string" },
-        help: { type: "boolean", default: false },
-      },
-    }).values;
+    return read();
   } catch (error) {
-    console.error(`${(error as Error).message}\n\n${HELP}`);
+    console.error((error as Error).message + hint);
     process.exit(2);
   }
 }
-const options = readOptions();
+
+const options = orExit(readOptions, `\n\n${HELP}`);
 
 type Name = "server" | "client";
 
@@ -82,6 +96,11 @@ function say(who: string, text: string): void {
 async function realStage(openvpn: string): Promise<Stage> {
   const directory = workDirectory();
   const namespace = await createNamespace();
+  if (namespace === undefined) {
+    console.log(
+      `only a client, without a server (${whyNoNamespace()}): it gets no further than WAIT`,
+    );
+  }
   const running: ReturnType<typeof startOpenVpn>[] = [];
   return {
     names: namespace === undefined ? ["client"] : ["server", "client"],
@@ -172,7 +191,7 @@ async function play(stage: Stage): Promise<void> {
   await client.holdRelease();
   await connected;
   if (server !== undefined) await sayClients(server);
-  await new Promise((resolve) => setTimeout(resolve, Number(options.seconds) * 1000));
+  await new Promise((resolve) => setTimeout(resolve, options.seconds * 1000));
 
   say("client", "we send SIGUSR1, a restart");
   const held = next(client, isHeld);
@@ -198,6 +217,11 @@ async function sayClients(server: ManagementClient): Promise<void> {
 }
 
 async function main(): Promise<void> {
+  const { record } = options;
+  // Before anything is started: a file that cannot be written is to be known at once.
+  const file = record === undefined
+    ? undefined
+    : orExit(() => openSync(record, "w"), " (--record)");
   const openvpn = options.recorded ? undefined : findProgram("openvpn");
   if (openvpn === undefined && !options.recorded) {
     console.log(
@@ -210,14 +234,14 @@ async function main(): Promise<void> {
   } finally {
     await stage.close();
   }
-  if (options.record !== undefined) {
-    const steps = ({ from, at, bytes, end }: Recording[number]) =>
-      end ? { from, at: Math.round(at), end } : { from, at: Math.round(at), text: decode(bytes) };
-    const text = Object.entries(recordings).map((
-      [name, recording],
-    ) => [name, recording.map(steps)]);
-    writeFileSync(options.record, JSON.stringify(Object.fromEntries(text), null, 2) + "\n");
-  }
+  if (file !== undefined) writeFileSync(file, formatRecordings());
+}
+
+function formatRecordings(): string {
+  const steps = ({ from, at, bytes, end }: Recording[number]) =>
+    end ? { from, at: Math.round(at), end } : { from, at: Math.round(at), text: decode(bytes) };
+  const entries = Object.entries(recordings).map(([name, it]) => [name, it.map(steps)]);
+  return JSON.stringify(Object.fromEntries(entries), null, 2) + "\n";
 }
 
 function decode(bytes: Uint8Array | undefined): string {

@@ -17,6 +17,10 @@ const LOG_LIMIT = 64 * 1024;
 const STOP_TIMEOUT_MS = 3000;
 const PORT = 11194;
 
+/** Of util-linux, and of iproute2. */
+const NAMESPACE_TOOLS = ["unshare", "nsenter", "ip"] as const;
+type Tools = [unshare: string, nsenter: string, ip: string];
+
 const TLS = fileURLToPath(new URL("../tests/fixtures/tls/", import.meta.url));
 
 /** A running OpenVPN. */
@@ -54,22 +58,39 @@ export function findProgram(name: string): string | undefined {
   );
 }
 
-/** A private directory for sockets, removed by `close`. */
+/** A private directory for sockets, removed by `close`, and when this process exits. */
 export function workDirectory(): { readonly path: string; close(): void } {
   const path = mkdtempSync(join(tmpdir(), "openvpn-"));
-  return { path, close: () => rmSync(path, { recursive: true, force: true }) };
+  const remove = () => rmSync(path, { recursive: true, force: true });
+  process.on("exit", remove);
+  return {
+    path,
+    close() {
+      process.off("exit", remove);
+      remove();
+    },
+  };
 }
 
-/** Makes a namespace, or returns undefined where that is not allowed or there is no tun device. */
-export async function createNamespace(): Promise<NetworkNamespace | undefined> {
-  const [unshare, nsenter, ip] = ["unshare", "nsenter", "ip"].map(findProgram);
-  if (!unshare || !nsenter || !ip || process.getuid?.() !== 0) return undefined;
-  if (!existsSync("/dev/net/tun")) return undefined;
+/** What keeps {@linkcode createNamespace} from making one, if anything does. */
+export function whyNoNamespace(): string | undefined {
+  if (process.platform !== "linux") return "that takes Linux";
+  if (process.getuid?.() !== 0) return "that takes root";
+  const missing = NAMESPACE_TOOLS.find((name) => findProgram(name) === undefined);
+  if (missing !== undefined) return `there is no \`${missing}\` on PATH`;
+  if (!existsSync("/dev/net/tun")) return "there is no /dev/net/tun";
   try {
-    execFileSync(unshare, ["-n", "true"], { stdio: "ignore" });
+    execFileSync(findProgram("unshare")!, ["-n", "true"], { stdio: "ignore" });
   } catch {
-    return undefined;
+    return "the system refuses a network namespace";
   }
+  return undefined;
+}
+
+/** Makes a namespace, or returns undefined where {@linkcode whyNoNamespace} says why. */
+export async function createNamespace(): Promise<NetworkNamespace | undefined> {
+  if (whyNoNamespace() !== undefined) return undefined;
+  const [unshare, nsenter, ip] = NAMESPACE_TOOLS.map((name) => findProgram(name)!) as Tools;
   // It lives as long as a process in it; this one ends with us, however we end.
   const holder = spawn(unshare, ["-n", "sh", "-c", "echo; exec cat"], {
     stdio: ["pipe", "pipe", "ignore"],

@@ -4,12 +4,12 @@ import process from "node:process";
 
 export default {
   async fetch(): Promise<Response> {
-    const client = await dial(process.env["OPENVPN_SOCKET"] ?? "/run/openvpn/server.sock");
     try {
-      const lines = await client.latestStatus("3");
+      const client = await dial(process.env["OPENVPN_SOCKET"] ?? "/run/openvpn/server.sock");
+      const lines = await client.latestStatus("3").finally(() => client.close());
       return new Response(lines.filter((line) => line.startsWith("CLIENT_LIST")).join("\n"));
-    } finally {
-      await client.close();
+    } catch (error) {
+      return new Response(`${error}\n`, { status: 502 });
     }
   },
 };

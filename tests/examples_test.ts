@@ -1,7 +1,7 @@
 /** The README's programs stand in examples/, and each runs on the runtime that it is for. */
-import { assert } from "@std/assert";
+import { assert, assertEquals } from "@std/assert";
 import { type ChildProcess, spawn } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
@@ -45,7 +45,8 @@ const CONNECT: Recording = [
 interface Program {
   /** Resolves when the pattern is in what it printed. */
   printed(pattern: RegExp): Promise<RegExpExecArray>;
-  stop(): Promise<void>;
+  /** Sends SIGTERM; resolves with the exit code, which is null if the signal ended it. */
+  stop(): Promise<number | null>;
 }
 
 /** Runs an example with the runtime of this test. */
@@ -55,7 +56,7 @@ function start(args: readonly string[], env: Readonly<Record<string, string>> = 
     env: { ...process.env, ...env },
     stdio: ["ignore", "pipe", "pipe"],
   });
-  const exited = new Promise((resolve) => child.once("close", resolve));
+  const exited = new Promise<number | null>((resolve) => child.once("close", resolve));
   let output = "";
   let look = () => {};
   for (const stream of [child.stdout!, child.stderr!]) {
@@ -74,9 +75,9 @@ function start(args: readonly string[], env: Readonly<Record<string, string>> = 
         look();
         exited.then((code) => reject(new Error(`${args} ended with ${code}:\n${output}`)));
       }),
-    async stop() {
+    stop() {
       child.kill();
-      await exited;
+      return exited;
     },
   };
 }
@@ -93,6 +94,24 @@ test("examples/watch_deno.ts tells what happens", {
   await daemon.close();
 });
 
+test("examples/watch_deno.ts takes a unix socket with the permissions that the README tells", {
+  skip: RUNTIME !== "deno",
+  timeout: 30_000,
+}, async () => {
+  const directory = mkdtempSync(join(tmpdir(), "trunkline-"));
+  const address = join(directory, "vpn.sock");
+  const daemon = await startScriptedDaemon(CONNECT, { address });
+  const told = "--allow-read=$SOCK --allow-write=$SOCK --allow-net=unix:$SOCK";
+  assert(read("README.md").includes(told));
+  const flags = told.replaceAll("$SOCK", address).split(" ");
+  const env = ["--no-prompt", "--allow-env=OPENVPN_PASSWORD"];
+  const program = start(["run", ...env, ...flags, "examples/watch_deno.ts", address]);
+  await program.printed(/CONNECTED 10\.8\.0\.2\n/);
+  await program.stop();
+  await daemon.close();
+  rmSync(directory, { recursive: true });
+});
+
 test("examples/status_bun.ts serves the list of clients", {
   skip: RUNTIME !== "bun",
   timeout: 30_000,
@@ -103,9 +122,12 @@ test("examples/status_bun.ts serves the list of clients", {
   const program = start(["examples/status_bun.ts"], env);
   const [url] = await program.printed(/http:\/\/localhost:\d+/);
   const response = await fetch(url);
-  assert((await response.text()) === "CLIENT_LIST\tsomebody\t192.0.2.1");
-  await program.stop();
+  assertEquals(await response.text(), "CLIENT_LIST\tsomebody\t192.0.2.1");
   await daemon.close();
+  const failed = await fetch(url);
+  assertEquals(failed.status, 502);
+  assert((await failed.text()).startsWith("ConnectError: "));
+  await program.stop();
 });
 
 test("examples/dial_in_node.ts manages who dials in", {
@@ -118,6 +140,7 @@ test("examples/dial_in_node.ts manages who dials in", {
   await program.printed(/Listening on/);
   await replayRecording(await connect(path), CONNECT);
   await program.printed(/77 CONNECTED/);
-  await program.stop();
+  assertEquals(await program.stop(), 0);
+  assert(!existsSync(path), "the socket file is gone");
   rmSync(directory, { recursive: true });
 });

@@ -96,7 +96,25 @@ test("the README's commands are the pinned ones", () => {
   assertEquals(commands, [
     `npx -y deno@${pins.deno} task demo`,
     `npx -y -p deno@${pins.deno} -p bun@${pins.bun} -p node@${pins.node} -- deno task test`,
+    `npx -y -p deno@${pins.deno} -p bun@${pins.bun} -- deno task pack`,
   ]);
+  const tarballs = new Set(read("README.md").match(/trunkline-sockets-\S+\.tgz/g));
+  assertEquals([...tarballs], [`trunkline-sockets-${jsr.version}.tgz`]);
+});
+
+test("links in README.md and docs/ lead to files that are published", () => {
+  const guides = readdirSync(new URL("docs", ROOT)).map((name) => `docs/${name}`);
+  for (const file of ["README.md", ...guides]) {
+    for (const [, target = ""] of read(file).matchAll(/\]\(([^)\s]+)\)/g)) {
+      if (/^(?:https?:|#)/.test(target)) continue;
+      const url = new URL(target, new URL(file, ROOT));
+      url.hash = "";
+      const path = url.href.slice(ROOT.href.length);
+      assert(existsSync(url), `${file}: ${target}`);
+      const published = jsr.publish.include.some((name) => `${path}/`.startsWith(`${name}/`));
+      assert(published, `${file}: ${target} is not published`);
+    }
+  }
 });
 
 test("published files import no runtime's modules, and files of the package only with .ts", () => {

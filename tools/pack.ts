@@ -94,7 +94,9 @@ for (const path of readdirSync(OUT, { recursive: true, encoding: "utf8" })) {
 const std = [...bare].filter((name) => name.startsWith("@std/"));
 mkdirSync(join(OUT, "_std"), { recursive: true });
 for (const specifier of std) await inlineStd(specifier);
-for (const file of ["README.md", "LICENSE", "CHANGELOG.md"]) cpSync(file, join(OUT, file));
+for (const name of ["README.md", "LICENSE", "CHANGELOG.md", "docs"]) {
+  cpSync(name, join(OUT, name), { recursive: true });
+}
 if (std.length > 0) {
   const notice = `_std/ holds parts of ${std.join(", ")}.\n\nMIT License\n\n${STD_COPYRIGHT}\n\n`;
   writeFileSync(join(OUT, "THIRD_PARTY_NOTICES"), notice + mitTerms());
