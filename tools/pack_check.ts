@@ -53,7 +53,9 @@ async function withRegistry(use: (url: string) => Promise<void>): Promise<void> 
     if (request.url === "/package.tgz") return response.end(tarball);
     const dist = { tarball: `${url}package.tgz`, integrity };
     const { name, version } = jsr;
-    const versions = { [version]: { name, version, dist } };
+    // Deno reads them here, and not in the tarball.
+    const { dependencies } = JSON.parse(readFileSync("dist/npm/package.json", "utf8"));
+    const versions = { [version]: { name, version, dependencies, dist } };
     response.end(JSON.stringify({ name, "dist-tags": { latest: version }, versions }));
   });
   await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
