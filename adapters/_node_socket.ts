@@ -28,6 +28,7 @@ export class NodeRawSocket implements RawSocket {
   readonly #socket: NodeSocket;
   readonly #waiting: ((yes: boolean) => void) | undefined;
   #ended = false;
+  #shutting = false;
   #error: Error | undefined;
   #wake: (() => void) | undefined;
 
@@ -83,15 +84,22 @@ export class NodeRawSocket implements RawSocket {
   }
 
   shutdown(): Promise<void> {
+    this.#shutting = true;
     return new Promise((resolve, reject) => {
-      this.#socket.end((error) => error ? reject(error) : resolve());
+      this.#socket.end((error) => {
+        this.#shutting = false;
+        if (error) reject(error);
+        else resolve();
+      });
     });
   }
 
   destroy(reset: boolean): void {
-    // Only plain TCP can be reset; node refuses it for unix and TLS sockets.
-    const resettable = reset && this.tls === undefined && this.remote !== undefined &&
-      "port" in this.remote && this.#socket.resetAndDestroy !== undefined;
+    // Only plain TCP can be reset; node refuses it for unix and TLS sockets. While a FIN is under way libuv refuses it too, and
+    // node then never closes the socket.
+    const resettable = reset && !this.#shutting && this.tls === undefined &&
+      this.remote !== undefined && "port" in this.remote &&
+      this.#socket.resetAndDestroy !== undefined;
     if (resettable) this.#socket.resetAndDestroy!();
     else this.#socket.destroy();
   }

@@ -87,7 +87,11 @@ export function createTlsServer(
   if (!needsDuplex()) {
     return createServer(options)
       .on("secureConnection", (socket: NodeSocket) => accept(new NodeRawSocket(socket, path)))
-      .on("tlsClientError", fail);
+      .on("tlsClientError", (_error: Error, socket: NodeSocket) => {
+        // Node leaves that to us: one that keeps silent would stay for ever.
+        socket.destroy();
+        fail();
+      });
   }
   return builtin("node:net").createServer({ allowHalfOpen: true })
     .on("connection", (socket: NodeSocket) => {

@@ -6,15 +6,10 @@ import { join } from "node:path";
 import process from "node:process";
 import { after, test } from "node:test";
 import type { Transport } from "../adapters/types.ts";
-import {
-  type Capabilities,
-  type Kind,
-  listenerSuite,
-  rejectsWith,
-  streamSuite,
-} from "./adapter_suite.ts";
+import { type Capabilities, type Kind, rejectsWith, streamSuite } from "./adapter_suite.ts";
 import { pem } from "./adapter_fixtures.ts";
 import { datagramSuite } from "./adapter_datagram_suite.ts";
+import { listenerSuite } from "./adapter_listener_suite.ts";
 import { netSuite } from "./adapter_net_suite.ts";
 import { tlsSuite } from "./adapter_tls_suite.ts";
 import { unixSuite } from "./adapter_unix_suite.ts";

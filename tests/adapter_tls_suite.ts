@@ -3,7 +3,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { test } from "node:test";
 import type { Conn, TlsConnectOptions, TlsListenOptions, Transport } from "../adapters/types.ts";
 import { pem } from "./adapter_fixtures.ts";
-import { pattern, readExactly, rejectsWith, same, sleep } from "./adapter_suite.ts";
+import { pattern, readAll, readExactly, rejectsWith, same, sleep } from "./adapter_suite.ts";
 
 const SERVER: TlsListenOptions = { cert: pem("server.crt"), key: pem("server.key") };
 const CLIENT: TlsConnectOptions = { ca: pem("ca.crt"), serverName: "localhost" };
@@ -104,6 +104,10 @@ export function tlsSuite(name: string, transport: Transport): void {
     const silent = await transport.connect(listener.addr);
     for (let i = 0; i < 500 && listener.dropped < 2; i++) await sleep(10);
     assertEquals(listener.dropped, 2);
+    // Neither keeps its socket.
+    for (const conn of [garbage, silent]) {
+      await readAll(conn).catch((e) => rejectsWith(Promise.reject(e), "reset"));
+    }
     const [client, server] = await Promise.all([
       transport.connect(listener.addr, { tls: CLIENT }),
       listener.accept(),
