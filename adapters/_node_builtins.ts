@@ -63,12 +63,13 @@ export interface NodeDatagramSocket extends Emitter {
   close(done?: () => void): void;
 }
 
-/** What `lstat` tells. */
+/** What `lstat` and `stat` tell. */
 export interface Stats {
   readonly ino: bigint;
   readonly dev: bigint;
   readonly mode: bigint;
   readonly mtimeMs: bigint;
+  readonly ctimeNs: bigint;
   isSocket(): boolean;
 }
 
@@ -125,6 +126,7 @@ interface Builtins {
     unlink(path: string): Promise<void>;
     rmdir(path: string): Promise<void>;
     lstat(path: string, options: { bigint: true }): Promise<Stats>;
+    stat(path: string, options: { bigint: true }): Promise<Stats>;
   };
   "node:path": {
     resolve(path: string): string;

@@ -38,7 +38,10 @@ export function checkUnixPath(path: string, what = "a unix socket path"): void {
 /** A listener that was bound by {@linkcode bindUnix}, and how to remove its file. */
 export interface BoundUnix<T> {
   readonly listener: T;
-  /** Removes the socket file if it is still the one that was made here. */
+  /**
+   * Removes the socket file if it is still the one that was made here. To be called before the listener stops: then nobody
+   * finds it dead and takes it over meanwhile, and its inode number cannot be another's.
+   */
   unlink(): Promise<void>;
 }
 
@@ -66,25 +69,24 @@ export async function bindUnix<T>(
   }
   const fs = builtin("node:fs/promises");
   const { dirname, join, resolve } = builtin("node:path");
-  const parent = dirname(path);
+  // Absolute from the first moment: the process may change its directory in any wait, and before it closes.
+  const final = resolve(path);
+  const parent = dirname(final);
   let directory: string | undefined;
   let listener: T | undefined;
   try {
     await checkDirectory(parent);
-    // Not `.` alone: join() would drop it, and the directory would be made beside the parent.
     directory = await fs.mkdtemp(join(parent, ".s"));
     const made = join(directory, "s");
     checkUnixPath(made, `${doing}: a name in a private directory beside it`);
     listener = await bind(made);
     await fs.chmod(made, mode);
     const ours = await fs.lstat(made, { bigint: true });
-    await linkIntoPlace(made, path, connect);
-    // Removed by its absolute name: the process may change its directory before it closes.
-    const final = resolve(path);
+    await linkIntoPlace(made, final, connect);
     const unlink = async () => {
       try {
         const now = await fs.lstat(final, { bigint: true });
-        if (now.ino === ours.ino && now.dev === ours.dev) await fs.unlink(final);
+        if (sameFile(now, ours)) await fs.unlink(final);
       } catch {
         // It is gone, or no longer ours to remove.
       }
@@ -98,9 +100,12 @@ export async function bindUnix<T>(
   }
 }
 
-/** In a directory that everybody may write to without the sticky bit, anybody can replace our socket. */
+/**
+ * In a directory that everybody may write to without the sticky bit, anybody can replace our socket. A symbolic link to one says
+ * nothing of it, so it is followed.
+ */
 async function checkDirectory(parent: string): Promise<void> {
-  const { mode } = await builtin("node:fs/promises").lstat(parent, { bigint: true });
+  const { mode } = await builtin("node:fs/promises").stat(parent, { bigint: true });
   const isDirectory = (mode & 0o170000n) === 0o040000n;
   if (isDirectory && (mode & 0o1002n) === 0o0002n) {
     throw connectError(
@@ -119,7 +124,6 @@ async function linkIntoPlace(
   path: string,
   connect: (path: string) => Promise<void>,
 ): Promise<void> {
-  const fs = builtin("node:fs/promises");
   const doing = `listening on ${path}`;
   for (let tries = 0; tries < TAKEOVER_TRIES; tries++) {
     if (await linked(made, path)) return;
@@ -128,19 +132,37 @@ async function linkIntoPlace(
     if (!there.isSocket()) {
       throw new ConnectError("in-use", `${doing}: a file that is no socket is there`);
     }
-    if (!await isStale(path, connect)) throw connectError("in-use", doing);
+    const found = await probe(path, connect);
+    if (found === "alive") throw connectError("in-use", doing);
+    if (found === "gone") continue;
     const unlock = await lock(`${path}.lock`);
     if (unlock === undefined) {
       await new Promise((resolve) => setTimeout(resolve, TAKEOVER_WAIT_MS));
       continue;
     }
     try {
-      if (await isStale(path, connect)) await fs.unlink(path).catch(() => {});
+      await removeStale(path, connect);
     } finally {
       await unlock();
     }
   }
   throw connectError("in-use", doing);
+}
+
+/**
+ * Removes a dead socket. What refuses may have been removed by its closing owner meanwhile, and another be in its place, even
+ * with its inode number.
+ */
+async function removeStale(
+  path: string,
+  connect: (path: string) => Promise<void>,
+): Promise<void> {
+  const before = await lstatOr(path);
+  if (before === undefined || await probe(path, connect) !== "stale") return;
+  const after = await lstatOr(path);
+  if (after !== undefined && sameFile(after, before) && after.ctimeNs === before.ctimeNs) {
+    await builtin("node:fs/promises").unlink(path).catch(() => {});
+  }
 }
 
 /** Makes `path` another name of `made`; false if something is there. */
@@ -169,16 +191,27 @@ async function lock(path: string): Promise<(() => Promise<void>) | undefined> {
   return undefined;
 }
 
-/** A socket is stale if, and only if, the kernel says that nobody listens: any doubt counts as alive. */
-async function isStale(path: string, connect: (path: string) => Promise<void>): Promise<boolean> {
+/**
+ * Who is at a path. A socket is stale if, and only if, the kernel says that nobody listens: any doubt counts as alive. One that is
+ * gone must not count as stale, since another may be there when it would be removed.
+ */
+async function probe(
+  path: string,
+  connect: (path: string) => Promise<void>,
+): Promise<"alive" | "stale" | "gone"> {
   try {
     await connect(path);
-    return false;
+    return "alive";
   } catch (error) {
     const { code, cause } = error as ConnectError;
+    if (code === "not-found") return "gone";
     // A full backlog (EAGAIN) counts as refused elsewhere, but somebody lives there.
-    return code === "not-found" || (code === "refused" && !hasCode(cause, "EAGAIN"));
+    return code === "refused" && !hasCode(cause, "EAGAIN") ? "stale" : "alive";
   }
+}
+
+function sameFile(a: Stats, b: Stats): boolean {
+  return a.ino === b.ino && a.dev === b.dev;
 }
 
 async function lstatOr(path: string): Promise<Stats | undefined> {

@@ -201,8 +201,8 @@ class BunListenerAdapter implements Listener {
   }
 
   async #doClose(): Promise<void> {
+    if (this.#unlink !== undefined) await this.#unlink();
     this.#listener.stop(false);
-    await this.#unlink?.();
     const closed = connectError("closed", `accepting on ${formatAddress(this.addr)}`);
     for (const conn of this.#inbox.end(closed)) conn.abort();
   }

@@ -262,10 +262,9 @@ class DenoListenerAdapter implements Listener {
   }
 
   async #doClose(): Promise<void> {
-    const left = this.#inbox.end(connectError("closed", this.#doing));
+    if (this.#unlink !== undefined) await this.#unlink();
     this.#listener.close();
-    await this.#unlink?.();
-    for (const conn of left) conn.abort();
+    for (const conn of this.#inbox.end(connectError("closed", this.#doing))) conn.abort();
     // The port is free only after a pending accept has been rejected.
     await this.#accepting;
   }

@@ -194,9 +194,9 @@ class NodeListener implements Listener {
   }
 
   async #doClose(): Promise<void> {
+    if (this.unlink !== undefined) await this.unlink();
     // The kernel stops listening at once; node's own callback would wait for every connection to end.
     this.#server.close();
-    await this.unlink?.();
     for (const conn of this.#inbox.end(connectError("closed", this.#doing))) conn.abort();
   }
 

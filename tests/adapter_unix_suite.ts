@@ -8,13 +8,16 @@ import {
   mkdirSync,
   readdirSync,
   renameSync,
+  symlinkSync,
+  unlinkSync,
   utimesSync,
   writeFileSync,
 } from "node:fs";
 import { basename, dirname, relative } from "node:path";
 import process from "node:process";
 import { test } from "node:test";
-import type { Transport } from "../adapters/types.ts";
+import { bindUnix } from "../adapters/_unix_file.ts";
+import { ConnectError, type Listener, type Transport } from "../adapters/types.ts";
 import { type Capabilities, rejectsWith } from "./adapter_suite.ts";
 
 const modeOf = (path: string) => (lstatSync(path).mode & 0o7777).toString(8);
@@ -107,14 +110,53 @@ export function unixSuite(
     assert(!existsSync(path));
   });
 
+  check(
+    "a closing listener is gone from its path before it stops, so that nobody takes it over",
+    async () => {
+      const path = newPath();
+      for (let i = 0; i < 20; i++) {
+        const listener = await transport.listen(path);
+        const closing = listener.close();
+        const found = await transport.connect(path).then(
+          (conn) => conn.abort(),
+          (error) => error.code,
+        );
+        // It would say: a dead socket, free to be removed.
+        assert(found !== "refused", found);
+        await closing;
+      }
+    },
+  );
+
+  check("a socket that is replaced while it is looked at is left alone", async () => {
+    for (const code of ["not-found", "refused"] as const) {
+      const path = newPath();
+      await stale(path);
+      let looks = 0;
+      const other = Promise.withResolvers<Listener>();
+      const look = async () => {
+        // The second look sees the old one, gone or dead; what is there after it is another.
+        if (++looks !== 2) return (await transport.connect(path)).abort();
+        unlinkSync(path);
+        other.resolve(await transport.listen(path));
+        throw new ConnectError(code, "looking");
+      };
+      const bind = (made: string) => transport.listen(made);
+      await rejectsWith(bindUnix(path, 0o600, bind, look, (it) => it.close()), "in-use");
+      (await transport.connect(path)).abort();
+      await (await other.promise).close();
+    }
+  });
+
   check("a relative path works, and is removed after the directory was changed", async () => {
     const path = newPath();
     const from = process.cwd();
     // Deno's test runner runs files in one process too, so the way back is certain.
     process.chdir(dirname(path));
     try {
-      const listener = await transport.listen(`unix:${relative(dirname(path), path)}`);
+      const listening = transport.listen(`unix:${relative(dirname(path), path)}`);
       process.chdir("/");
+      const listener = await listening;
       assert(existsSync(path));
       await listener.close();
       assert(!existsSync(path));
@@ -137,6 +179,8 @@ export function unixSuite(
     mkdirSync(open);
     chmodSync(open, 0o777);
     await rejectsWith(transport.listen(`${open}/x.sock`), "permission");
+    symlinkSync(open, `${open}.link`);
+    await rejectsWith(transport.listen(`${open}.link/x.sock`), "permission");
     chmodSync(open, 0o1777);
     await (await transport.listen(`${open}/x.sock`)).close();
   });
