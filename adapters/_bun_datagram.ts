@@ -7,7 +7,7 @@ import { checkDatagram, MAX_PENDING_DATAGRAMS, pastStaleErrors } from "./_datagr
 import { abortable, abortError, connectError, toConnectError } from "./_errors.ts";
 import { checkMaxPending, Inbox } from "./_inbox.ts";
 import { builtin, runtimeGlobal } from "./_node_builtins.ts";
-import { formatAddress, inetAddress, isIP } from "./address.ts";
+import { formatAddress, inetAddress, isIP, isIPv6 } from "./address.ts";
 import type {
   Datagram,
   DatagramOptions,
@@ -17,8 +17,8 @@ import type {
 } from "./types.ts";
 
 interface BunUdpSocket {
-  readonly hostname: string;
-  readonly port: number;
+  /** Unlike its `hostname`, which is what was asked for. */
+  readonly address: { readonly address: string; readonly port: number };
   /** False if the kernel's buffer is full; then `drain` follows. */
   send(data: Uint8Array, port: number, address: string): boolean;
   close(): void;
@@ -75,7 +75,7 @@ class BunDatagram implements Datagram {
 
   open(socket: BunUdpSocket): void {
     this.#socket = socket;
-    this.#addr = inetAddress(socket.hostname, socket.port);
+    this.#addr = inetAddress(socket.address.address, socket.address.port);
   }
 
   received(data: Uint8Array, from: InetAddress): void {
@@ -99,23 +99,25 @@ class BunDatagram implements Datagram {
     return this.#inbox.closed;
   }
 
-  send(data: Uint8Array, to: InetAddress): Promise<void> {
+  send(data: Uint8Array, to: InetAddress | string): Promise<void> {
     const sent = this.#sending.then(() => this.#send(data, to));
     this.#sending = sent.catch(() => {});
     return sent;
   }
 
-  async #send(data: Uint8Array, to: InetAddress): Promise<void> {
-    const doing = checkDatagram(data, to, this.#close !== undefined);
+  async #send(data: Uint8Array, address: InetAddress | string): Promise<void> {
+    const { to, doing } = checkDatagram(data, address, this.#close !== undefined);
+    const family = isIPv6(this.#addr.hostname) ? 6 : 4;
     try {
       // Bun takes IP literals only.
       const host = isIP(to.hostname)
         ? to.hostname
-        : (await builtin("node:dns/promises").lookup(to.hostname)).address;
+        : (await builtin("node:dns/promises").lookup(to.hostname, { family })).address;
       await pastStaleErrors(async () => {
-        while (!this.#socket.send(data, to.port, host)) {
-          await new Promise<void>((resolve) => this.#wake = resolve);
+        for (;;) {
           if (this.#close !== undefined) throw connectError("closed", doing);
+          if (this.#socket.send(data, to.port, host)) return;
+          await new Promise<void>((resolve) => this.#wake = resolve);
         }
       });
     } catch (error) {

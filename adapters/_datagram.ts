@@ -4,24 +4,38 @@
  * @module
  */
 import { connectError } from "./_errors.ts";
-import { formatAddress, toInetAddress } from "./address.ts";
-import type { InetAddress } from "./types.ts";
+import { formatAddress, toAddress } from "./address.ts";
+import { ConnectError, type InetAddress } from "./types.ts";
 
 /** Default of `maxPending`: datagrams that may wait to be received. */
 export const MAX_PENDING_DATAGRAMS = 1024;
 /** The largest payload of a UDP datagram over IPv4: 65535 less the IP and UDP headers. */
 export const MAX_DATAGRAM_BYTES = 65507;
 
-/** Checks a datagram before it is sent; gives the words for an error. */
-export function checkDatagram(data: Uint8Array, to: InetAddress, closed: boolean): string {
-  const { hostname, port } = toInetAddress(to);
-  const doing = `sending ${data.length} bytes to UDP ${formatAddress({ hostname, port })}`;
-  if (port === 0) throw connectError("invalid-address", doing);
+/** Checks an address that a caller gave in either form. */
+export function datagramAddress(address: InetAddress | string): InetAddress {
+  const at = toAddress(address);
+  if (!("path" in at)) return at;
+  throw new ConnectError("invalid-address", `UDP at ${formatAddress(at)}: a path is for streams`);
+}
+
+/** Checks a datagram before it is sent; gives its target, and the words for an error. */
+export function checkDatagram(
+  data: Uint8Array,
+  address: InetAddress | string,
+  closed: boolean,
+): { readonly to: InetAddress; readonly doing: string } {
+  const to = datagramAddress(address);
+  if (!(data instanceof Uint8Array)) {
+    throw new TypeError(`sending to UDP ${formatAddress(to)}: the data is no Uint8Array`);
+  }
+  const doing = `sending ${data.length} bytes to UDP ${formatAddress(to)}`;
+  if (to.port === 0) throw connectError("invalid-address", doing);
   if (data.length > MAX_DATAGRAM_BYTES) {
     throw new RangeError(`${doing}: at most ${MAX_DATAGRAM_BYTES} fit`);
   }
   if (closed) throw connectError("closed", doing);
-  return doing;
+  return { to, doing };
 }
 
 /** How often a send is tried again that failed with another datagram's error. */

@@ -116,7 +116,10 @@ interface Builtins {
     createSocket(options: Record<string, unknown>): NodeDatagramSocket;
   };
   "node:dns/promises": {
-    lookup(host: string): Promise<{ readonly address: string; readonly family: number }>;
+    lookup(
+      host: string,
+      options: { readonly family: 4 | 6 },
+    ): Promise<{ readonly address: string; readonly family: number }>;
   };
   "node:fs/promises": {
     mkdir(path: string): Promise<unknown>;

@@ -58,6 +58,10 @@ class NodeDatagram implements Datagram {
   readonly #socket: NodeDatagramSocket;
   readonly #inbox: Inbox<ReceivedDatagram>;
   #close: Promise<void> | undefined;
+  /** Sends wait for their turn: node:dgram on Deno would let them leave in any order. */
+  #sending: Promise<void> = Promise.resolve();
+  /** Ends the send that is under way, of which a socket that closes tells nothing. */
+  #giveUp: (() => void) | undefined;
 
   constructor(socket: NodeDatagramSocket, options: DatagramOptions) {
     const { address, port } = socket.address();
@@ -83,13 +87,24 @@ class NodeDatagram implements Datagram {
     return this.#inbox.closed;
   }
 
-  async send(data: Uint8Array, to: InetAddress): Promise<void> {
-    const doing = checkDatagram(data, to, this.#close !== undefined);
-    const { hostname, port } = to;
+  send(data: Uint8Array, to: InetAddress | string): Promise<void> {
+    const sent = this.#sending.then(() => this.#send(data, to));
+    this.#sending = sent.catch(() => {});
+    return sent;
+  }
+
+  async #send(data: Uint8Array, address: InetAddress | string): Promise<void> {
+    const { to, doing } = checkDatagram(data, address, this.#close !== undefined);
     try {
       await pastStaleErrors(() =>
         new Promise((resolve, reject) => {
-          this.#socket.send(data, port, hostname, (error) => error ? reject(error) : resolve());
+          this.#giveUp = () => reject(connectError("closed", doing));
+          this.#socket.send(
+            data,
+            to.port,
+            to.hostname,
+            (error) => error ? reject(error) : resolve(),
+          );
         })
       );
     } catch (error) {
@@ -107,6 +122,7 @@ class NodeDatagram implements Datagram {
     return this.#close ??= new Promise((resolve) => {
       this.#inbox.end(connectError("closed", this.#doing));
       this.#socket.close(() => resolve());
+      this.#giveUp?.();
     });
   }
 

@@ -18,12 +18,13 @@
  */
 import { bindBunDatagram } from "./_bun_datagram.ts";
 import { BunRawSocket, type BunSocket, type BunSocketHandler } from "./_bun_socket.ts";
+import { datagramAddress } from "./_datagram.ts";
 import { abortable, abortError, connectError, toConnectError } from "./_errors.ts";
 import { checkMaxPending, Inbox } from "./_inbox.ts";
 import { runtimeGlobal } from "./_node_builtins.ts";
 import { openConn } from "./_socket_conn.ts";
 import { bindUnix, checkUnixPath, SOCKET_MODE } from "./_unix_file.ts";
-import { formatAddress, inetAddress, toAddress, toInetAddress } from "./address.ts";
+import { formatAddress, inetAddress, toAddress } from "./address.ts";
 import {
   bindDatagram as nodeBindDatagram,
   connect as nodeConnect,
@@ -221,13 +222,13 @@ class BunListenerAdapter implements Listener {
  *
  * @throws {ConnectError} see {@linkcode ConnectErrorCode}
  */
-export function bindDatagram(
+export async function bindDatagram(
   address: InetAddress | string,
   options: DatagramOptions = {},
 ): Promise<Datagram> {
   // Bun's own UDP sockets cannot share an address.
-  if (options.reuseAddress || options.reusePort) return nodeBindDatagram(address, options);
-  return bindBunDatagram(toInetAddress(address), options);
+  if (options.reuseAddress || options.reusePort) return await nodeBindDatagram(address, options);
+  return await bindBunDatagram(datagramAddress(address), options);
 }
 
 /** This adapter as a value. */

@@ -17,6 +17,7 @@
  *
  * @module
  */
+import { datagramAddress } from "./_datagram.ts";
 import { abortable, abortError, connectError, toConnectError } from "./_errors.ts";
 import { requireNetPermission } from "./_deno_permission.ts";
 import { checkMaxPending, Inbox } from "./_inbox.ts";
@@ -26,7 +27,7 @@ import { NodeRawSocket } from "./_node_socket.ts";
 import { clientOptions, createTlsServer, startTls } from "./_node_tls.ts";
 import { openConn, type RawSocket } from "./_socket_conn.ts";
 import { bindUnix, checkUnixPath, SOCKET_MODE } from "./_unix_file.ts";
-import { formatAddress, inetAddress, toAddress, toInetAddress } from "./address.ts";
+import { formatAddress, inetAddress, toAddress } from "./address.ts";
 import type {
   Address,
   Conn,
@@ -214,11 +215,11 @@ class NodeListener implements Listener {
  *
  * @throws {ConnectError} see {@linkcode ConnectErrorCode}
  */
-export function bindDatagram(
+export async function bindDatagram(
   address: InetAddress | string,
   options: DatagramOptions = {},
 ): Promise<Datagram> {
-  return bindNodeDatagram(toInetAddress(address), options);
+  return await bindNodeDatagram(datagramAddress(address), options);
 }
 
 /** This adapter as a value. */

@@ -1,6 +1,6 @@
 /**
  * A program of its own for tests that need a process with other rights or another network:
- * `adapter_child.ts <adapter> <action> [address]` prints what came of it as one line of JSON.
+ * `adapter_child.ts <adapter> <action> [address] [host to send to]` prints what came of it as one line of JSON.
  */
 import process from "node:process";
 import type { Transport } from "../adapters/types.ts";
@@ -31,10 +31,11 @@ async function serverTls(): Promise<{ cert: string; key: string }> {
   return { cert: pem("server.crt"), key: pem("server.key") };
 }
 
-async function udp(transport: Transport, address: string): Promise<string> {
+async function udp(transport: Transport, address: string, to?: string): Promise<string> {
   const socket = await transport.bindDatagram(address);
+  const { hostname, port } = socket.addr;
   try {
-    await socket.send(new Uint8Array(3), socket.addr);
+    await socket.send(new Uint8Array(3), { hostname: to ?? hostname, port });
     await socket.receive();
     return "ok";
   } finally {
@@ -63,14 +64,14 @@ const LOAD: Readonly<Record<string, () => Promise<Transport>>> = {
   node: async () => (await import("../adapters/node.ts")).node,
 };
 
-const [, , name = "", action = "", address = ""] = process.argv;
+const [, , name = "", action = "", address = "", to] = process.argv;
 
 async function run(): Promise<unknown> {
   const transport = await LOAD[name]!();
   if (action === "import") return "ok";
   if (action === "pair") return await pair(transport, address, false);
   if (action === "tls") return await pair(transport, address, true);
-  if (action === "udp") return await udp(transport, address);
+  if (action === "udp") return await udp(transport, address, to);
   if (action === "credentials") return await credentials(transport, address);
   if (action === "listen") return await transport.listen(address).then((it) => it.close());
   return await transport.connect(address).then((conn) => conn.abort());

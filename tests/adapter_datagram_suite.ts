@@ -47,7 +47,46 @@ export function datagramSuite(name: string, transport: Transport): void {
       await rejectsWith(a.send(pattern(3), { hostname: "none.invalid", port: 9 }), "not-found");
       await rejectsWith(a.send(pattern(3), { hostname: "127.0.0.1", port: 0 }), "invalid-address");
       await rejectsWith(a.send(pattern(3), { hostname: "a b", port: 1 }), "invalid-address");
+      await a.send(pattern(5), `127.0.0.1:${b.addr.port}`);
+      same((await b.receive()).data, pattern(5));
+      for (const path of ["/tmp/x.sock", "unix:@name"]) {
+        const error = await rejectsWith(a.send(pattern(3), path), "invalid-address");
+        assert(error.message.includes(path), error.message);
+        await rejectsWith(transport.bindDatagram(path), "invalid-address");
+      }
+      for (const data of ["text", new ArrayBuffer(3), undefined]) {
+        await assertRejects(() => a.send(data as never, b.addr), TypeError, "no Uint8Array");
+      }
     }));
+
+  check(
+    "datagrams leave in the order of the sends, though nobody waits for one",
+    () =>
+      withPair(async (a, b) => {
+        const order = Array.from({ length: 60 }, (_, i) => i);
+        const sent = order.map((i) => a.send(new Uint8Array([i]), b.addr));
+        const came: number[] = [];
+        while (came.length < order.length) came.push((await b.receive()).data[0]!);
+        assertEquals(came, order);
+        await Promise.all(sent);
+      }),
+  );
+
+  check("sends that close() overtakes settle", async () => {
+    for (const hostname of ["127.0.0.1", "localhost"]) {
+      // After each number of turns the send is somewhere else on its way.
+      for (let turns = 0; turns < 8; turns++) {
+        const a = await transport.bindDatagram("127.0.0.1:0");
+        const sending = [1, 2, 3].map(() => a.send(pattern(3), { hostname, port: a.addr.port }));
+        const settled = Promise.allSettled(sending);
+        for (let i = 0; i < turns; i++) await null;
+        await a.close();
+        for (const send of await settled) {
+          if (send.status === "rejected") assertEquals(send.reason.code, "closed");
+        }
+      }
+    }
+  });
 
   check("sending to a dead port disturbs nothing", () =>
     withPair(async (a, b) => {

@@ -56,6 +56,9 @@ for (const name of RUNTIME === "node" ? ["node"] : ["node", RUNTIME]) {
         mount --bind /mnt/hosts /etc/hosts && exec "$@"`;
       assertEquals(await run(script, name, "connect", "localhost:9"), "refused");
       assertEquals(await run(script, name, "pair", "localhost:0"), "ok");
+      // A datagram can go only to the address of the socket's own family.
+      assertEquals(await run(script, name, "udp", "127.0.0.1:0", "localhost"), "ok");
+      assertEquals(await run(script, name, "udp", "[::1]:0", "localhost"), "ok");
     },
   );
 }
