@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { connectError } from "./_errors.ts";
+import { codedError } from "./_errors.ts";
 import { readPeerCredentials } from "./_peer_credentials.ts";
 import type { RawSocket } from "./_socket_conn.ts";
 import { inetAddress } from "./address.ts";
@@ -103,7 +103,7 @@ export class BunRawSocket implements RawSocket {
         continue;
       }
       if (this.#ended) return null;
-      if (this.#closed) throw this.#error ?? connectError("reset", "reading");
+      if (this.#closed) throw this.#error ?? codedError("ECONNRESET");
       await new Promise<void>((resolve) => this.#wake = resolve);
       this.#wake = undefined;
     }
@@ -114,7 +114,7 @@ export class BunRawSocket implements RawSocket {
       const taken = this.#closed
         ? -1
         : this.#socket.write(sent === 0 ? bytes : bytes.subarray(sent));
-      if (taken < 0) throw this.#error ?? connectError("broken-pipe", "writing");
+      if (taken < 0) throw this.#error ?? codedError("EPIPE");
       sent += taken;
       if (sent >= bytes.length) return;
       await new Promise<void>((resolve) => this.#wakeWriter = resolve);
@@ -131,7 +131,7 @@ export class BunRawSocket implements RawSocket {
   destroy(reset: boolean): void {
     if (this.#closed) return;
     // First, since Bun calls back at once.
-    this.gone(connectError("closed", "reading"));
+    this.gone(codedError("ERR_SOCKET_CLOSED"));
     if (reset) this.#socket.terminate();
     else this.#socket.end();
   }

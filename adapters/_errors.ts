@@ -116,6 +116,11 @@ export function connectError(code: ConnectErrorCode, doing: string, cause?: unkn
   );
 }
 
+/** What a runtime would have thrown: the text is made where it is known what was being done, and with whom. */
+export function codedError(code: string): Error {
+  return Object.assign(new Error(code), { code });
+}
+
 function detailOf(cause: unknown): string {
   if (!(cause instanceof Error)) return "";
   const code = (cause as { code?: unknown }).code;

@@ -4,7 +4,7 @@
  * @module
  */
 import type { NodeSocket } from "./_node_builtins.ts";
-import { connectError } from "./_errors.ts";
+import { codedError } from "./_errors.ts";
 import { readPeerCredentials } from "./_peer_credentials.ts";
 import type { RawSocket } from "./_socket_conn.ts";
 import { inetAddress } from "./address.ts";
@@ -56,7 +56,7 @@ export class NodeRawSocket implements RawSocket {
       wake();
     });
     socket.on("close", () => {
-      this.#error ??= connectError("closed", "reading");
+      this.#error ??= codedError("ERR_SOCKET_CLOSED");
       wake();
     });
   }

@@ -3,9 +3,10 @@
  *
  * @module
  */
-import { connectError } from "./_errors.ts";
+import { codedError, connectError } from "./_errors.ts";
 import { builtin, type NodeServer, type NodeSocket, runtimeGlobal } from "./_node_builtins.ts";
 import { NodeRawSocket, type SocketPath } from "./_node_socket.ts";
+import { checkOptions } from "./_options.ts";
 import type { RawSocket } from "./_socket_conn.ts";
 import { TlsOverRaw } from "./_tls_over_raw.ts";
 import { formatAddress, isIP } from "./address.ts";
@@ -33,6 +34,7 @@ function commonOptions(tls: TlsOptions): Record<string, unknown> {
 
 /** Checks what a caller can get wrong before a connection is made for it. */
 export function clientOptions(tls: TlsConnectOptions, to: Address): Record<string, unknown> {
+  checkOptions({ tls });
   const name = tls.serverName ?? ("path" in to ? undefined : to.hostname);
   if (name === undefined) {
     throw new TypeError(
@@ -61,7 +63,7 @@ export function startTls(
       () => resolve(over?.secured(secure) ?? new NodeRawSocket(secure, path)),
     );
     secure.on("error", (error: Error) => reject(error));
-    secure.once("close", () => reject(Object.assign(new Error("closed"), { code: "ECONNRESET" })));
+    secure.once("close", () => reject(codedError("ECONNRESET")));
   });
   return { secured, destroy: () => secure.destroy() };
 }
@@ -73,6 +75,7 @@ export function createTlsServer(
   accept: (raw: RawSocket) => void,
   fail: () => void,
 ): NodeServer {
+  checkOptions({ tls });
   const { createServer } = builtin("node:tls");
   // Deno would tell at the first client only, and then only that client.
   if (!tls.cert?.includes("-----BEGIN CERTIFICATE-----") || !tls.key?.includes(" KEY-----")) {

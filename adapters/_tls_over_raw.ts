@@ -64,6 +64,7 @@ class SecuredSocket implements RawSocket {
   readonly tls: TlsInfo | undefined;
   readonly #plain: NodeRawSocket;
   readonly #below: RawSocket;
+  #shut = false;
 
   constructor(secure: NodeSocket, below: RawSocket, want: (waiting: boolean) => void) {
     this.#plain = new NodeRawSocket(secure, undefined, want);
@@ -73,14 +74,22 @@ class SecuredSocket implements RawSocket {
     this.tls = this.#plain.tls;
   }
 
-  read(): Promise<Uint8Array | null> {
-    return this.#plain.read();
+  async read(): Promise<Uint8Array | null> {
+    try {
+      return await this.#plain.read();
+    } catch (error) {
+      // When both directions have ended Deno sometimes closes the TLS socket without telling of the end. A failure of the
+      // socket below is told as itself.
+      if (this.#shut && (error as { code?: unknown }).code === "ERR_SOCKET_CLOSED") return null;
+      throw error;
+    }
   }
   write(bytes: Uint8Array): Promise<void> {
     return this.#plain.write(bytes);
   }
-  shutdown(): Promise<void> {
-    return this.#plain.shutdown();
+  async shutdown(): Promise<void> {
+    await this.#plain.shutdown();
+    this.#shut = true;
   }
   destroy(reset: boolean): void {
     this.#plain.destroy(reset);

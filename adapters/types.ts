@@ -28,7 +28,7 @@ export type Address = InetAddress | UnixAddress;
 /**
  * What went wrong, the same on every runtime:
  *
- * - `refused`: nobody listens there
+ * - `refused`: nobody listens there, or so many wait to be accepted that there is no room for another
  * - `timeout`: a time limit ran out (also a signal from `AbortSignal.timeout`)
  * - `not-found`: no such host name or socket file
  * - `permission`: the operating system or the runtime's permission model says no
@@ -135,7 +135,7 @@ export interface Conn extends AsyncDisposable {
    * Resolves after an orderly end: both directions ended, or our own `close()`. Rejects with the sticky error otherwise.
    */
   readonly closed: Promise<void>;
-  /** Bytes given to `write()` that the kernel does not have yet. */
+  /** Bytes given to `write()` that the kernel, or its TLS, does not have yet. */
   readonly queued: number;
   /**
    * Reads the next bytes: a chunk of at least one byte that belongs to the caller, or `null` at the end of the stream.
@@ -143,7 +143,7 @@ export interface Conn extends AsyncDisposable {
    */
   read(options?: WaitOptions): Promise<Uint8Array | null>;
   /**
-   * Writes all of `bytes`; resolves when the kernel has them. Do not change `bytes` until then. Writes are sent in
+   * Writes all of `bytes`; resolves when the kernel, or its TLS, has them. Do not change `bytes` until then. Writes are sent in
    * the order of the calls. A write that `signal` ends after its bytes began to leave aborts the connection, since the
    * peer would otherwise see half of it; one that was still queued is taken back.
    */
@@ -166,19 +166,23 @@ export interface Conn extends AsyncDisposable {
   peerCredentials(): PeerCredentials | undefined;
 }
 
+/** What `close()` may take, also on a connection that is no socket. */
+export interface CloseOptions {
+  /**
+   * How long `close()` may take to hand what was written to the kernel, in milliseconds, 1 to 2147483647; then the connection
+   * is aborted and `close()` rejects with `timeout`. @default 30000
+   */
+  readonly flushTimeoutMs?: number | undefined;
+  /** How long `close()` waits for the peer's FIN after ours, in milliseconds, 0 to 2147483647. @default 2000 */
+  readonly lingerMs?: number | undefined;
+}
+
 /** Options of every connection, connected or accepted. */
-export interface ConnOptions {
+export interface ConnOptions extends CloseOptions {
   /** Turns Nagle's algorithm off. @default true */
   readonly noDelay?: boolean | undefined;
   /** TCP keep-alive; a number is the idle time in milliseconds before the first probe. @default false */
   readonly keepAlive?: boolean | number | undefined;
-  /**
-   * How long `close()` may take to hand what was written to the kernel, in milliseconds; then the connection is
-   * aborted and `close()` rejects with `timeout`. @default 30000
-   */
-  readonly flushTimeoutMs?: number | undefined;
-  /** How long `close()` waits for the peer's FIN after ours, in milliseconds. @default 2000 */
-  readonly lingerMs?: number | undefined;
   /**
    * Makes `peerCredentials()` work on a unix connection where that needs another kind of socket (Deno: needs
    * `--allow-ffi`, and costs throughput). @default false
@@ -194,7 +198,7 @@ export interface TlsOptions {
   readonly cert?: string | undefined;
   /** The private key of `cert`, PEM. */
   readonly key?: string | undefined;
-  /** ALPN protocols, the preferred one first. */
+  /** ALPN protocols, the preferred one first, of 1 to 255 bytes each. */
   readonly alpn?: readonly string[] | undefined;
   /** The lowest protocol version. @default "TLSv1.2" */
   readonly minVersion?: "TLSv1.2" | "TLSv1.3" | undefined;
@@ -202,7 +206,7 @@ export interface TlsOptions {
 
 /** TLS on a connection that we open. */
 export interface TlsConnectOptions extends TlsOptions {
-  /** The name for SNI and for the check of the certificate. @default the hostname of the address */
+  /** The name for SNI and for the check of the certificate, never empty. @default the hostname of the address */
   readonly serverName?: string | undefined;
   /** Whether the peer's certificate must be valid for `serverName`. @default true */
   readonly verify?: boolean | undefined;
@@ -212,7 +216,7 @@ export interface TlsConnectOptions extends TlsOptions {
 export interface TlsListenOptions extends TlsOptions {
   /** Whether a client must show a certificate that `ca` vouches for. @default false */
   readonly requireClientCert?: boolean | undefined;
-  /** How long a handshake may take, in milliseconds. @default 10000 */
+  /** How long a handshake may take, in milliseconds, 1 to 2147483647; then the client's socket is closed. @default 10000 */
   readonly handshakeTimeoutMs?: number | undefined;
 }
 
@@ -284,8 +288,11 @@ export interface Datagram extends AsyncIterable<ReceivedDatagram>, AsyncDisposab
   readonly dropped: number;
   /** Resolves after `close()`; rejects with the error that ended it otherwise. */
   readonly closed: Promise<void>;
-  /** Sends one datagram of at most 65507 bytes; a host name in `to` is resolved. */
-  send(data: Uint8Array, to: InetAddress): Promise<void>;
+  /**
+   * Sends one datagram of at most 65507 bytes, in the order of the calls; a host name in `to` is resolved. A send that `close()`
+   * overtakes rejects with `closed`.
+   */
+  send(data: Uint8Array, to: InetAddress | string): Promise<void>;
   /** Waits for the next datagram; rejects with `closed` once the socket is closed. */
   receive(options?: WaitOptions): Promise<ReceivedDatagram>;
   /** Closes the socket. */

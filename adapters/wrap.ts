@@ -4,11 +4,12 @@
  * @module
  */
 import { connectError } from "./_errors.ts";
+import { checkOptions } from "./_options.ts";
 import { openConn, type RawSocket } from "./_socket_conn.ts";
-import type { Address, Conn, ConnOptions, Duplex } from "./types.ts";
+import type { Address, CloseOptions, Conn, Duplex } from "./types.ts";
 
 /** Options of {@linkcode wrapConn}: the addresses to report, and what `close()` may take. */
-export interface WrapOptions extends ConnOptions {
+export interface WrapOptions extends CloseOptions {
   /** What `Conn.local` says. */
   readonly local?: Address | undefined;
   /** What `Conn.remote` says. */
@@ -96,6 +97,7 @@ function copyOf(chunk: unknown): Uint8Array {
  */
 export function wrapConn(duplex: Duplex | Conn, options: WrapOptions = {}): Conn {
   if (isConn(duplex)) return duplex;
+  checkOptions(options);
   return openConn(new StreamSocket(duplex, options), options);
 }
 
@@ -108,7 +110,7 @@ function isConn(duplex: Duplex | Conn): duplex is Conn {
 const PAIR_BYTES = 64 * 1024;
 
 /** Two connections in memory: what is written to one is read from the other. For tests and for peers in one process. */
-export function connPair(options: ConnOptions = {}): [Conn, Conn] {
+export function connPair(options: CloseOptions = {}): [Conn, Conn] {
   const strategy = { highWaterMark: PAIR_BYTES, size: (chunk: Uint8Array) => chunk.byteLength };
   const there = new TransformStream<Uint8Array, Uint8Array>({}, undefined, strategy);
   const back = new TransformStream<Uint8Array, Uint8Array>({}, undefined, strategy);

@@ -1,6 +1,7 @@
 /** One suite for every adapter on every runtime that has it; what a runtime cannot do, {@linkcode Capabilities} says. */
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { test } from "node:test";
+import { formatAddress } from "../adapters/address.ts";
 import {
   type Address,
   type Conn,
@@ -36,6 +37,8 @@ export interface Capabilities {
   readonly reusePortUdp: boolean;
   /** `keepAlive` may be a number; elsewhere the idle time is the system's. */
   readonly keepAliveTime: boolean;
+  /** `backlog` of a listener is the kernel's. */
+  readonly backlog: boolean;
 }
 
 /** A kind of stream: how to listen and connect. */
@@ -320,6 +323,7 @@ export function streamSuite(
           error = await client.write(pattern(1000)).then(() => sleep(5), (e) => e);
         }
         assert(error instanceof ConnectError, "200 writes to a dead peer succeeded");
+        assert(error.message.includes(formatAddress(client.remote!)), error.message);
         assert(error.code === "reset" || error.code === "broken-pipe", error.code);
         assertEquals(await client.write(pattern(1)).catch((e) => e), error);
         assertEquals(await client.closed.catch((e) => e), error);

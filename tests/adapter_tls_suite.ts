@@ -1,7 +1,14 @@
 /** TLS: what is verified, agreed on and refused. */
 import { assert, assertEquals, assertRejects } from "@std/assert";
+import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { test } from "node:test";
-import type { Conn, TlsConnectOptions, TlsListenOptions, Transport } from "../adapters/types.ts";
+import type {
+  Conn,
+  InetAddress,
+  TlsConnectOptions,
+  TlsListenOptions,
+  Transport,
+} from "../adapters/types.ts";
 import { pem } from "./adapter_fixtures.ts";
 import { pattern, readAll, readExactly, rejectsWith, same, sleep } from "./adapter_suite.ts";
 
@@ -130,12 +137,53 @@ export function tlsSuite(name: string, transport: Transport): void {
     await listener.close();
   });
 
+  check("a reset below TLS is a reset, also after our own end", async () => {
+    for (const ended of [false, true]) {
+      const listener = await transport.listen("127.0.0.1:0", { tls: SERVER });
+      const { port } = listener.addr as InetAddress;
+      const sockets: Socket[] = [];
+      const proxy = createServer({ allowHalfOpen: true }, (near) => {
+        const far = connect({ port, host: "127.0.0.1", allowHalfOpen: true });
+        near.pipe(far, { end: false });
+        far.pipe(near, { end: false });
+        sockets.push(near, far);
+        for (const socket of sockets) socket.on("error", () => {});
+      });
+      await new Promise<void>((resolve) => proxy.listen(0, "127.0.0.1", resolve));
+      const to = { hostname: "127.0.0.1", port: (proxy.address() as AddressInfo).port };
+      const [client, server] = await Promise.all([
+        transport.connect(to, { tls: CLIENT }),
+        listener.accept(),
+      ]);
+      await server.write(pattern(5));
+      same(await readExactly(client, 5), pattern(5));
+      if (ended) await client.closeWrite();
+      const reading = client.read();
+      await sleep(20);
+      for (const socket of sockets) socket.resetAndDestroy();
+      await rejectsWith(reading, "reset");
+      client.abort();
+      server.abort();
+      proxy.close();
+      await listener.close();
+    }
+  });
+
   check("a caller's mistakes are told at once", async () => {
     await assertRejects(
       () => transport.connect("/tmp/none", { tls: true }),
       TypeError,
       "serverName",
     );
+    // An empty name would be none to node, and nothing would be checked.
+    for (const wrong of [{ serverName: "" }, { alpn: [""] }, { alpn: ["a", "é".repeat(128)] }]) {
+      const tls = { ...CLIENT, ...wrong };
+      await assertRejects(() => transport.connect("127.0.0.1:1", { tls }), TypeError);
+    }
+    for (const wrong of [{ alpn: [""] }, { handshakeTimeoutMs: Infinity }]) {
+      const tls = { ...SERVER, ...wrong };
+      await assertRejects(() => transport.listen("127.0.0.1:0", { tls }), Error, "expected 1 to");
+    }
     await rejectsWith(
       transport.listen("127.0.0.1:0", { tls: { cert: "nonsense", key: "nonsense" } }),
       "tls",

@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertRejects, assertStrictEquals } from "@std/assert";
 import { test } from "node:test";
 import { connPair } from "../adapters/auto.ts";
-import type { Conn, ConnOptions } from "../adapters/types.ts";
+import type { CloseOptions, Conn } from "../adapters/types.ts";
 import { fill, pattern, readAll, readExactly, rejectsWith, same, sleep } from "./adapter_suite.ts";
 import { unhandledDuring } from "./unhandled.ts";
 
@@ -14,7 +14,7 @@ const check = (title: string, body: () => Promise<void>) => test(title, { timeou
 
 async function withPair(
   body: (a: Conn, b: Conn) => Promise<void>,
-  options?: ConnOptions,
+  options?: CloseOptions,
 ): Promise<void> {
   const [a, b] = connPair(options);
   try {

@@ -172,6 +172,20 @@ check("a locked stream is the caller's mistake, and locks no other", () => {
   return Promise.resolve();
 });
 
+check("times that no timer can take are the caller's mistake", () => {
+  const duplex = { readable: source([]), writable: sink() };
+  for (const ms of [-1, NaN, Infinity, 2 ** 31, "5 s"]) {
+    for (const name of ["flushTimeoutMs", "lingerMs"]) {
+      const error = assertThrows(() => wrapConn(duplex, { [name]: ms }), RangeError);
+      assert(error.message.startsWith(`${name} is ${ms}, expected `), error.message);
+    }
+  }
+  assertThrows(() => connPair({ flushTimeoutMs: 0 }), RangeError, "flushTimeoutMs is 0");
+  assertEquals([duplex.readable.locked, duplex.writable.locked], [false, false]);
+  wrapConn(duplex, { flushTimeoutMs: 2 ** 31 - 1, lingerMs: 0 }).abort();
+  return Promise.resolve();
+});
+
 check("streams with more members than a Duplex are wrapped all the same", async () => {
   // As a connection of Deno's own has them.
   const native = {
