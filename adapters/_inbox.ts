@@ -18,6 +18,9 @@ export function checkMaxPending(limit: number | undefined): void {
   }
 }
 
+/** How long an iteration waits after a trouble that may pass, so that it does not spin. */
+const RETRY_MS = 100;
+
 /** Items in order of arrival; waiters are served in order of their calls. */
 export class Inbox<T> {
   /** Items that `push` refused. */
@@ -92,7 +95,10 @@ export class Inbox<T> {
     return this.#items.splice(0);
   }
 
-  /** Yields items until the inbox is closed; an error that broke it is thrown. */
+  /**
+   * Yields items until the inbox is closed; an error that broke it is thrown. A trouble that may pass must not end a server, so the
+   * iteration goes on after it.
+   */
   async *iterate(take: () => Promise<T> = () => this.take()): AsyncGenerator<T, void> {
     for (;;) {
       let item: T;
@@ -100,7 +106,9 @@ export class Inbox<T> {
         item = await take();
       } catch (error) {
         if (this.#ended?.code === "closed") return;
-        throw error;
+        if (this.#ended !== undefined) throw error;
+        await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+        continue;
       }
       yield item;
     }

@@ -122,10 +122,8 @@ export async function listen(
   options: ListenOptions = {},
 ): Promise<Listener> {
   checkMaxPending(options.maxPending);
-  // Bun's own listener knows no backlog.
-  if (options.tls !== undefined || options.backlog !== undefined) {
-    return nodeListen(address, options);
-  }
+  // No backlog: neither Bun's own listener nor its node:net takes one.
+  if (options.tls !== undefined) return nodeListen(address, options);
   const at = toAddress(address);
   const doing = `listening on ${formatAddress(at)}`;
   const { signal } = options;

@@ -155,8 +155,10 @@ export async function connect(
   const { signal } = options;
   if (signal?.aborted) throw abortError(signal, doing);
   if ("path" in to) checkUnixPath(to.path);
-  const target = "path" in to ? { transport: "unix", path: to.path } : { ...to, transport: "tcp" };
-  // Deno's own `signal` is ignored for unix sockets, so ours decides for all.
+  // Deno's own `signal` ends the attempt, which would keep the process alive. It is ignored for unix sockets, so ours decides.
+  const target = "path" in to
+    ? { transport: "unix", path: to.path }
+    : { ...to, transport: "tcp", ...(signal && { signal }) };
   const connecting = denoLike(doing).connect(target);
   const conn = await abortable(connecting, signal, doing, (late) => late.close());
   return openConn(new DenoRawSocket(conn, undefined, "path" in to ? to : undefined), options);
@@ -177,6 +179,8 @@ export async function listen(
     return nodeListen(address, options);
   }
   const at = toAddress(address);
+  // Nor does its listener for unix sockets know a backlog.
+  if ("path" in at && options.backlog !== undefined) return nodeListen(at, options);
   const doing = `listening on ${formatAddress(at)}`;
   const { signal } = options;
   if (signal?.aborted) throw abortError(signal, doing);

@@ -3,7 +3,7 @@
  * `adapter_child.ts <adapter> <action> [address] [host to send to]` prints what came of it as one line of JSON.
  */
 import process from "node:process";
-import type { Transport } from "../adapters/types.ts";
+import type { Conn, Transport } from "../adapters/types.ts";
 
 const codeOf = (error: unknown): unknown => (error as { code?: unknown }).code ?? String(error);
 
@@ -56,6 +56,18 @@ async function credentials(transport: Transport, address: string): Promise<strin
   return told.every((pid) => pid === process.pid) ? "ok" : "unknown";
 }
 
+/** How many connections, of 20, fit into a backlog that nobody serves. */
+async function fill(transport: Transport, address: string): Promise<number> {
+  const opened: Conn[] = [];
+  try {
+    while (opened.length < 20) opened.push(await transport.connect(address));
+  } catch (error) {
+    if (codeOf(error) !== "refused") throw error;
+  }
+  for (const conn of opened) conn.abort();
+  return opened.length;
+}
+
 /** Named in full, so that Deno needs no permission to load them. */
 const LOAD: Readonly<Record<string, () => Promise<Transport>>> = {
   auto: async () => (await import("../adapters/auto.ts")).auto,
@@ -73,12 +85,14 @@ async function run(): Promise<unknown> {
   if (action === "tls") return await pair(transport, address, true);
   if (action === "udp") return await udp(transport, address, to);
   if (action === "credentials") return await credentials(transport, address);
+  if (action === "fill") return await fill(transport, address);
   if (action === "listen") return await transport.listen(address).then((it) => it.close());
-  return await transport.connect(address).then((conn) => conn.abort());
+  const signal = action === "abort" ? AbortSignal.timeout(200) : undefined;
+  return await transport.connect(address, { signal }).then((conn) => conn.abort());
 }
 
 run().then((result) => result ?? "ok", codeOf).then((result) => {
   console.log(JSON.stringify(result));
-  // What is left open by a failure must not keep the test waiting.
-  process.exit(0);
+  // What is left open by a failure must not keep the test waiting, unless it asks whether something is.
+  if (action !== "abort") process.exit(0);
 });

@@ -50,6 +50,7 @@ export function capabilities(
     reusePort: true,
     reusePortUdp: runtime !== "deno",
     keepAliveTime: !native,
+    backlog: runtime !== "bun",
   };
 }
 

@@ -1,10 +1,15 @@
 /** Adapters in a process that has no way to other networks, or two addresses for localhost. */
-import { assertEquals } from "@std/assert";
+import { assert, assertEquals } from "@std/assert";
 import { execFile, spawnSync } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import process from "node:process";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { RUNTIME } from "./adapter_kinds.ts";
+import { auto } from "../adapters/auto.ts";
+import { node } from "../adapters/node.ts";
+import { capabilities, RUNTIME } from "./adapter_kinds.ts";
 
 const CHILD = fileURLToPath(new URL("adapter_child.ts", import.meta.url));
 const COMMAND = [
@@ -31,7 +36,41 @@ function run(script: string, ...args: string[]): Promise<unknown> {
   });
 }
 
-for (const name of RUNTIME === "node" ? ["node"] : ["node", RUNTIME]) {
+for (const name of RUNTIME === "node" ? ["node"] as const : ["node", RUNTIME] as const) {
+  test(
+    `${name}: a unix listener has the backlog that was asked for, where the runtime can`,
+    { skip: !LINUX, timeout: 30_000 },
+    async () => {
+      const directory = mkdtempSync(join(tmpdir(), "trunkline-"));
+      const path = join(directory, "x.sock");
+      const transport = name === "node" ? node : auto;
+      const listener = await transport.listen(path, { backlog: 7 });
+      try {
+        // While this process waits for the other, it accepts nothing.
+        const [program = "", ...rest] = [...COMMAND, name, "fill", path];
+        const fitted = Number(spawnSync(program, rest, { encoding: "utf8" }).stdout);
+        // Linux takes one more; a thread of Deno's accepts another.
+        if (capabilities(name, RUNTIME)?.backlog) assert(fitted === 8 || fitted === 9, `${fitted}`);
+        else assertEquals(fitted, 20);
+      } finally {
+        await listener.close();
+        rmSync(directory, { recursive: true });
+      }
+    },
+  );
+
+  // Bun's own goes on until the system gives up, minutes later.
+  const staysAlive = RUNTIME === "bun" && name === "bun";
+  test(
+    `${name}: an aborted connect leaves nothing that keeps the process alive`,
+    { skip: !NAMESPACES || staysAlive, timeout: 30_000 },
+    async () => {
+      // What is sent back to the machine that sent it is dropped, and never answered.
+      const script = 'unshare ip link set lo up && ip route add 192.0.2.9 dev lo && exec "$@"';
+      assertEquals(await run(script, name, "abort", "192.0.2.9:9"), "timeout");
+    },
+  );
+
   test(
     `${name}: without a route an address is unreachable`,
     { skip: !NAMESPACES, timeout: 30_000 },

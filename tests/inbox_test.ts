@@ -99,6 +99,24 @@ test("iterate() yields what was kept, ends at closed, and throws what broke it",
   await assertRejects(() => next, ConnectError, "broken");
 });
 
+test("iterate() goes on after a trouble that passes, without spinning", async () => {
+  const inbox = new Inbox<number>(1, "taking");
+  let calls = 0;
+  const take = () => {
+    calls++;
+    if (calls > 1) return inbox.take();
+    return Promise.reject(new ConnectError("other", "too many open files"));
+  };
+  const iterator = inbox.iterate(take);
+  const next = iterator.next();
+  for (let turns = 0; turns < 20; turns++) await null;
+  assertEquals(calls, 1);
+  inbox.push(1);
+  assertEquals(await next, { done: false, value: 1 });
+  inbox.end(closed);
+  assertEquals((await iterator.next()).done, true);
+});
+
 test("an inbox that breaks unseen makes no unhandled rejection", async () => {
   const unhandled = await unhandledDuring(() => {
     new Inbox<number>(1, "taking").end(new ConnectError("other", "broken"), true);

@@ -19,6 +19,7 @@ const ROWS: Readonly<Record<keyof Capabilities, string>> = {
   reusePort: "`reusePort` for TCP",
   reusePortUdp: "`reusePort` for UDP",
   keepAliveTime: "`keepAlive` as a time",
+  backlog: "`backlog` of a listener",
 };
 const COLUMNS: readonly (readonly [string, AdapterName, RuntimeName])[] = [
   ["`./deno`", "deno", "deno"],
