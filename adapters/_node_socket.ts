@@ -105,6 +105,8 @@ export class NodeRawSocket implements RawSocket {
   }
 
   setNoDelay(on: boolean): void {
+    // Bun's node:net does nothing for `false` unless it was told `true` before, though its sockets begin with it.
+    if (!on) this.#socket.setNoDelay(true);
     this.#socket.setNoDelay(on);
   }
 
