@@ -1,0 +1,53 @@
+/** Sessions between two runtimes: this one is the client, each that is on PATH the server. */
+import { assertEquals } from "@std/assert";
+import { execFileSync, spawn } from "node:child_process";
+import { test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { dial } from "@trunkline/sockets/mux";
+import { readAll } from "./mux_pair.ts";
+import { pattern } from "./mux_vectors.ts";
+
+const CHILD = fileURLToPath(new URL("./mux_child.ts", import.meta.url));
+const ROOT = fileURLToPath(new URL("../", import.meta.url));
+const COMMANDS = { deno: ["run", "-A"], bun: [], node: [] } as const;
+
+/** Whether it is there, and new enough for TypeScript. */
+function usable(runtime: string): boolean {
+  try {
+    const [major = 0, minor = 0] = execFileSync(runtime, ["--version"], { encoding: "utf8" })
+      .replace(/^\D+/, "").split(".").map(Number);
+    return runtime !== "node" || major > 22 || major === 22 && minor >= 18;
+  } catch {
+    return false;
+  }
+}
+
+for (const [runtime, args] of Object.entries(COMMANDS)) {
+  test(`mux: to ${runtime}`, { skip: !usable(runtime), timeout: 60_000 }, async () => {
+    const psk = "pässwörd ✓";
+    const child = spawn(runtime, [...args, CHILD, psk], {
+      cwd: ROOT,
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    const exited = new Promise((resolve) => child.once("exit", resolve));
+    try {
+      const line = await new Promise<string>((resolve, reject) => {
+        child.stdout.setEncoding("utf8").once("data", resolve);
+        exited.then(() => reject(new Error(`${runtime} ended`)));
+      });
+      const mux = await dial(JSON.parse(line), { psk });
+      const sizes = [0, 1, 64, 8191, 8192, 65536, 65537, 300_000, 2_000_000];
+      await Promise.all([...sizes, ...sizes].map(async (size, seed) => {
+        const stream = await mux.openStream();
+        const sent = stream.write(pattern(size, seed)).then(() => stream.closeWrite());
+        assertEquals(await readAll(stream), pattern(size, seed));
+        await sent;
+      }));
+      assertEquals(mux.stats().peerCounts, true);
+      await mux.close();
+      assertEquals(await exited, 0);
+    } finally {
+      child.kill("SIGKILL");
+    }
+  });
+}
