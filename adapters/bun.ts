@@ -90,6 +90,7 @@ export async function connect(
   const { signal } = options;
   if (signal?.aborted) throw abortError(signal, doing);
   if ("path" in to) checkUnixPath(to.path);
+  else if (to.port === 0) throw connectError("invalid-address", doing);
   const target = "path" in to ? { unix: to.path } : to;
   let raw: BunRawSocket | undefined;
   // In a function, because Bun throws some errors at once.

@@ -155,6 +155,7 @@ export async function connect(
   const { signal } = options;
   if (signal?.aborted) throw abortError(signal, doing);
   if ("path" in to) checkUnixPath(to.path);
+  else if (to.port === 0) throw connectError("invalid-address", doing);
   // Deno's own `signal` ends the attempt, which would keep the process alive. It is ignored for unix sockets, so ours decides.
   const target = "path" in to
     ? { transport: "unix", path: to.path }

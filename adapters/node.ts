@@ -64,6 +64,7 @@ export async function connect(
   const { signal } = options;
   if (signal?.aborted) throw abortError(signal, doing);
   if ("path" in to) checkUnixPath(to.path);
+  else if (to.port === 0) throw connectError("invalid-address", doing);
 
   const tls = options.tls && clientOptions(options.tls === true ? {} : options.tls, to);
   const path = "path" in to ? { remote: to.path } : undefined;
@@ -155,13 +156,14 @@ class NodeListener implements Listener {
     target: Record<string, unknown>,
     options: ListenOptions,
   ): Promise<NodeListener> {
-    if (!("path" in addr)) await requireNetPermission(addr, `listening on ${formatAddress(addr)}`);
+    const doing = `listening on ${formatAddress(addr)}`;
+    if (!("path" in addr)) await requireNetPermission(addr, doing);
     const listener = new NodeListener(addr, options);
     const server = listener.#server;
     const listening = once(server, "listening");
     const { backlog = BACKLOG, reusePort } = options;
     server.listen({ ...target, backlog, ...(reusePort && { reusePort }) });
-    await abortable(listening, options.signal, listener.#doing, () => server.close());
+    await abortable(listening, options.signal, doing, () => server.close());
     const bound = server.address();
     if (bound !== null && typeof bound === "object") {
       listener.#addr = inetAddress(bound.address, bound.port);

@@ -145,6 +145,20 @@ export function netSuite(name: string, transport: Transport, can: Capabilities):
       }),
   );
 
+  check("nobody can be connected to at port 0", async () => {
+    const { message } = await rejectsWith(transport.connect("127.0.0.1:0"), "invalid-address");
+    assertEquals(message, "connecting to 127.0.0.1:0: invalid address");
+  });
+
+  check(
+    "an error of listen() says what was being done",
+    () =>
+      withListener(transport.listen("127.0.0.1:0"), async (_, addr) => {
+        const { message } = await rejectsWith(transport.listen(addr), "in-use");
+        assertEquals(message, `listening on 127.0.0.1:${addr.port}: address in use`);
+      }),
+  );
+
   check(
     "localAddress is where a connection comes from; a bad one is a typed error",
     () =>
