@@ -31,6 +31,7 @@ export interface NodeSocket extends Emitter {
   setNoDelay(on: boolean): void;
   setKeepAlive(on: boolean, delayMs: number): void;
   // TLS only.
+  readonly _parent?: NodeSocket | null;
   readonly authorized?: boolean;
   readonly alpnProtocol?: string | false | null;
   getProtocol?(): string | null;

@@ -6,7 +6,6 @@
 import { codedError, connectError } from "./_errors.ts";
 import { builtin, type NodeServer, type NodeSocket, runtimeGlobal } from "./_node_builtins.ts";
 import { NodeRawSocket, type SocketPath } from "./_node_socket.ts";
-import { checkOptions } from "./_options.ts";
 import type { RawSocket } from "./_socket_conn.ts";
 import { TlsOverRaw } from "./_tls_over_raw.ts";
 import { formatAddress, isIP } from "./address.ts";
@@ -34,7 +33,6 @@ function commonOptions(tls: TlsOptions): Record<string, unknown> {
 
 /** Checks what a caller can get wrong before a connection is made for it. */
 export function clientOptions(tls: TlsConnectOptions, to: Address): Record<string, unknown> {
-  checkOptions({ tls });
   const name = tls.serverName ?? ("path" in to ? undefined : to.hostname);
   if (name === undefined) {
     throw new TypeError(
@@ -68,14 +66,13 @@ export function startTls(
   return { secured, destroy: () => secure.destroy() };
 }
 
-/** A server that does the handshakes and calls `accept` with what came of each, or `fail`. */
+/** A server that does the handshakes and calls `accept` with what came of each and the `connection` it was, or `fail`. */
 export function createTlsServer(
   tls: TlsListenOptions,
   path: SocketPath | undefined,
-  accept: (raw: RawSocket) => void,
+  accept: (raw: RawSocket, connection: NodeSocket) => void,
   fail: () => void,
 ): NodeServer {
-  checkOptions({ tls });
   const { createServer } = builtin("node:tls");
   // Deno would tell at the first client only, and then only that client.
   if (!tls.cert?.includes("-----BEGIN CERTIFICATE-----") || !tls.key?.includes(" KEY-----")) {
@@ -89,7 +86,9 @@ export function createTlsServer(
   };
   if (!needsDuplex()) {
     return createServer(options)
-      .on("secureConnection", (socket: NodeSocket) => accept(new NodeRawSocket(socket, path)))
+      .on("secureConnection", (socket: NodeSocket) =>
+        // On Bun it is the connection itself.
+        accept(new NodeRawSocket(socket, path), socket._parent ?? socket))
       .on("tlsClientError", (_error: Error, socket: NodeSocket) => {
         // Node leaves that to us: one that keeps silent would stay for ever.
         socket.destroy();
@@ -101,7 +100,7 @@ export function createTlsServer(
       // A server for each connection, because the socket that it makes does not say which one it is for.
       const over = new TlsOverRaw(new NodeRawSocket(socket, path));
       createServer(options)
-        .on("secureConnection", (secure: NodeSocket) => accept(over.secured(secure)))
+        .on("secureConnection", (secure: NodeSocket) => accept(over.secured(secure), socket))
         .on("tlsClientError", (_error: Error) => {
           over.duplex.destroy();
           fail();

@@ -102,6 +102,9 @@ export function formatAddress(address: Address): string {
 /** Checks an address that a caller gave in either form. */
 export function toAddress(address: Address | string): Address {
   if (typeof address === "string") return parseAddress(address);
+  if (typeof address !== "object" || address === null) {
+    throw new TypeError(`an address is text or an object, not ${address}`);
+  }
   if ("path" in address) return { path: checkPath((address as UnixAddress).path) };
   return toInetAddress(address);
 }

@@ -22,6 +22,7 @@ import { datagramAddress } from "./_datagram.ts";
 import { abortable, abortError, connectError, toConnectError } from "./_errors.ts";
 import { checkMaxPending, Inbox } from "./_inbox.ts";
 import { runtimeGlobal } from "./_node_builtins.ts";
+import { checkOptions } from "./_options.ts";
 import { openConn } from "./_socket_conn.ts";
 import { bindUnix, checkUnixPath, SOCKET_MODE } from "./_unix_file.ts";
 import { formatAddress, inetAddress, toAddress } from "./address.ts";
@@ -83,6 +84,7 @@ export async function connect(
   address: Address | string,
   options: ConnectOptions = {},
 ): Promise<Conn> {
+  checkOptions(options);
   // Bun's own TLS resolves before the handshake, drops what is written before it, and tells no reason for a failure.
   if (options.tls || options.localAddress !== undefined) return nodeConnect(address, options);
   const to = toAddress(address);
@@ -122,6 +124,7 @@ export async function listen(
   address: Address | string,
   options: ListenOptions = {},
 ): Promise<Listener> {
+  checkOptions(options);
   checkMaxPending(options.maxPending);
   // No backlog: neither Bun's own listener nor its node:net takes one.
   if (options.tls !== undefined) return nodeListen(address, options);

@@ -21,6 +21,7 @@
 import { abortable, abortError, connectError, toConnectError } from "./_errors.ts";
 import { checkMaxPending, Inbox } from "./_inbox.ts";
 import { runtimeGlobal } from "./_node_builtins.ts";
+import { checkOptions } from "./_options.ts";
 import { openConn, type RawSocket } from "./_socket_conn.ts";
 import { bindUnix, checkUnixPath, SOCKET_MODE } from "./_unix_file.ts";
 import { formatAddress, inetAddress, toAddress } from "./address.ts";
@@ -146,6 +147,7 @@ export async function connect(
   address: Address | string,
   options: ConnectOptions = {},
 ): Promise<Conn> {
+  checkOptions(options);
   // Deno's own connectTls resolves before the certificate is checked and tells nothing of it, and there is no localAddress.
   if (options.tls || options.localAddress !== undefined || options.credentials) {
     return nodeConnect(address, options);
@@ -174,6 +176,7 @@ export async function listen(
   address: Address | string,
   options: ListenOptions = {},
 ): Promise<Listener> {
+  checkOptions(options);
   checkMaxPending(options.maxPending);
   // Deno's own TLS cannot ask for client certificates, and its reusePort needs an unstable flag.
   if (options.tls !== undefined || options.reusePort || options.credentials) {

@@ -25,6 +25,7 @@ import { bindNodeDatagram } from "./_node_datagram.ts";
 import { builtin, type NodeServer, type NodeSocket } from "./_node_builtins.ts";
 import { NodeRawSocket } from "./_node_socket.ts";
 import { clientOptions, createTlsServer, startTls } from "./_node_tls.ts";
+import { checkOptions } from "./_options.ts";
 import { openConn, type RawSocket } from "./_socket_conn.ts";
 import { bindUnix, checkUnixPath, SOCKET_MODE } from "./_unix_file.ts";
 import { formatAddress, inetAddress, toAddress } from "./address.ts";
@@ -59,6 +60,7 @@ export async function connect(
   address: Address | string,
   options: ConnectOptions = {},
 ): Promise<Conn> {
+  checkOptions(options);
   const to = toAddress(address);
   const doing = `connecting to ${formatAddress(to)}`;
   const { signal } = options;
@@ -104,6 +106,7 @@ export async function listen(
   address: Address | string,
   options: ListenOptions = {},
 ): Promise<Listener> {
+  checkOptions(options);
   checkMaxPending(options.maxPending);
   const at = toAddress(address);
   const doing = `listening on ${formatAddress(at)}`;
@@ -134,20 +137,27 @@ class NodeListener implements Listener {
   readonly #server: NodeServer;
   readonly #inbox: Inbox<Conn>;
   #tlsFailures = 0;
+  /** Connections in a TLS handshake, which nobody else would end when the listener closes. */
+  readonly #handshaking = new Set<NodeSocket>();
   #close: Promise<void> | undefined;
 
   private constructor(addr: Address, options: ListenOptions) {
     this.#addr = addr;
     this.#inbox = new Inbox(options.maxPending ?? MAX_PENDING_CONNECTIONS, this.#doing);
     const path = "path" in addr ? { local: addr.path } : undefined;
-    const accept = (raw: RawSocket) => {
+    const accept = (raw: RawSocket, connection: NodeSocket) => {
+      this.#handshaking.delete(connection);
       const conn = openConn(raw, options);
       if (!this.#inbox.push(conn)) conn.abort();
     };
     this.#server = options.tls === undefined
       ? builtin("node:net").createServer({ allowHalfOpen: true })
-        .on("connection", (socket: NodeSocket) => accept(new NodeRawSocket(socket, path)))
-      : createTlsServer(options.tls, path, accept, () => this.#tlsFailures++);
+        .on("connection", (socket: NodeSocket) => accept(new NodeRawSocket(socket, path), socket))
+      : createTlsServer(options.tls, path, accept, () => this.#tlsFailures++)
+        .on("connection", (socket: NodeSocket) => {
+          this.#handshaking.add(socket);
+          socket.once("close", () => this.#handshaking.delete(socket));
+        });
   }
 
   /** Starts to listen on `target` for what callers know as `addr`. */
@@ -200,6 +210,7 @@ class NodeListener implements Listener {
     if (this.unlink !== undefined) await this.unlink();
     // The kernel stops listening at once; node's own callback would wait for every connection to end.
     this.#server.close();
+    for (const socket of this.#handshaking) socket.destroy();
     for (const conn of this.#inbox.end(connectError("closed", this.#doing))) conn.abort();
   }
 

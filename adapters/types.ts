@@ -232,7 +232,7 @@ export interface ConnectOptions extends ConnOptions, WaitOptions {
 export interface ListenOptions extends ConnOptions, WaitOptions {
   /** Speaks TLS. */
   readonly tls?: TlsListenOptions | undefined;
-  /** Length of the kernel's queue of connections that wait for `accept`. @default 511 */
+  /** Length of the kernel's queue of connections that wait for `accept`; no effect on Bun. @default 511 */
   readonly backlog?: number | undefined;
   /** Lets several processes listen on one port (SO_REUSEPORT). @default false */
   readonly reusePort?: boolean | undefined;

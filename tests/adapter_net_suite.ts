@@ -1,9 +1,10 @@
 /** TCP: addresses, names and options, where the runtimes differ. */
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertRejects } from "@std/assert";
 import { readFileSync } from "node:fs";
 import process from "node:process";
 import { test } from "node:test";
 import type { Conn, InetAddress, Listener, Transport } from "../adapters/types.ts";
+import { pem } from "./adapter_fixtures.ts";
 import {
   type Capabilities,
   pattern,
@@ -42,6 +43,17 @@ export function netSuite(name: string, transport: Transport, can: Capabilities):
       await listener.close();
     }
   }
+
+  check("what no option can be is told before anything is opened", async () => {
+    for (const wrong of [{ flushTimeoutMs: Infinity }, { lingerMs: -1 }, { lingerMs: NaN }]) {
+      await assertRejects(() => transport.connect("127.0.0.1:1", wrong), RangeError);
+      await assertRejects(() => transport.listen("127.0.0.1:0", wrong), RangeError);
+    }
+    for (const address of [undefined, null, 7]) {
+      const call = () => transport.connect(address as unknown as string);
+      await assertRejects(call, TypeError, "an address is text");
+    }
+  });
 
   check(
     "a v4 peer of a dual-stack listener has its v4 address",
@@ -157,6 +169,30 @@ export function netSuite(name: string, transport: Transport, can: Capabilities):
         const { message } = await rejectsWith(transport.listen(addr), "in-use");
         assertEquals(message, `listening on 127.0.0.1:${addr.port}: address in use`);
       }),
+  );
+
+  check(
+    "close() of a TLS listener ends connections in the handshake, and no others",
+    () =>
+      withListener(
+        transport.listen("127.0.0.1:0", {
+          tls: { cert: pem("server.crt"), key: pem("server.key"), handshakeTimeoutMs: 60_000 },
+        }),
+        async (listener, addr) => {
+          const silent = await transport.connect(addr);
+          const [client, server] = await Promise.all([
+            transport.connect(addr, { tls: { ca: pem("ca.crt") } }),
+            listener.accept(),
+          ]);
+          await listener.close();
+          const end = silent.read({ signal: AbortSignal.timeout(10_000) });
+          assert(await end.catch(({ code }) => code) !== "timeout");
+          await client.write(pattern(3));
+          same(await readExactly(server, 3), pattern(3));
+          for (const conn of [silent, client, server]) conn.abort();
+        },
+      ),
+    { skip: !can.tls },
   );
 
   check(

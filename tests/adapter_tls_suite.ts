@@ -180,9 +180,14 @@ export function tlsSuite(name: string, transport: Transport): void {
       const tls = { ...CLIENT, ...wrong };
       await assertRejects(() => transport.connect("127.0.0.1:1", { tls }), TypeError);
     }
-    for (const wrong of [{ alpn: [""] }, { handshakeTimeoutMs: Infinity }]) {
+    for (
+      const [wrong, kind] of [
+        [{ alpn: [""] }, TypeError],
+        [{ handshakeTimeoutMs: Infinity }, RangeError],
+      ] as const
+    ) {
       const tls = { ...SERVER, ...wrong };
-      await assertRejects(() => transport.listen("127.0.0.1:0", { tls }), Error, "expected 1 to");
+      await assertRejects(() => transport.listen("127.0.0.1:0", { tls }), kind, "expected 1 to");
     }
     await rejectsWith(
       transport.listen("127.0.0.1:0", { tls: { cert: "nonsense", key: "nonsense" } }),
