@@ -96,9 +96,11 @@ async function checkDeno(): Promise<void> {
   await withRegistry(async (url) => {
     const scope = `${jsr.name.split("/")[0]}:registry=${url}\n`;
     const cwd = project("deno", { "deno.json": {}, ".npmrc": scope });
-    const env = { DENO_DIR: join(workplace, "deno-cache") };
-    await output(["deno", "add", `npm:${jsr.name}@${jsr.version}`], { cwd, env });
-    await run(["deno", "run", "--check", "--allow-net", "main.ts"], { cwd, env });
+    // With the cache of `deno install`: our dependencies are in it, and ours is not, since its registry is a new one.
+    await output(["deno", "add", `npm:${jsr.name}@${jsr.version}`], { cwd });
+    await run(["deno", "run", "--check", "--allow-net", "main.ts"], { cwd });
+    const { denoDir } = JSON.parse(await output(["deno", "info", "--json"], { cwd }));
+    rmSync(join(denoDir, "npm", new URL(url).port), { recursive: true, force: true });
   });
 }
 
