@@ -186,12 +186,17 @@ export class StreamCore implements Source {
     if (this.#writeDeadline.expired) return Promise.reject(this.#timedOut("write"));
     if (bytes.length === 0) return Promise.resolve();
     return new Promise((resolve, reject) => {
-      const write: Write = { bytes, taken: 0, resolve, reject };
+      const write: Write = {
+        bytes,
+        taken: 0,
+        resolve,
+        reject: (error) => reject(cutShort(error, write.taken)),
+      };
       if (signal !== undefined) {
         const onAbort = () => this.#takeBack(write, this.#aborted("write", signal, write.taken));
         const gone = () => signal.removeEventListener("abort", onAbort);
         write.resolve = () => (gone(), resolve());
-        write.reject = (error) => (gone(), reject(error));
+        write.reject = (error) => (gone(), reject(cutShort(error, write.taken)));
         signal.addEventListener("abort", onAbort, { once: true });
       }
       this.#writes.push(write);
@@ -262,10 +267,7 @@ export class StreamCore implements Source {
   #endWriting(error: MuxError): void {
     this.#writeEnd ??= error;
     this.#queued = 0;
-    for (let write = this.#writes.shift(); write; write = this.#writes.shift()) {
-      const { code, message } = error;
-      write.reject(new MuxError(code, message, { cause: error.cause, written: write.taken }));
-    }
+    for (let write = this.#writes.shift(); write; write = this.#writes.shift()) write.reject(error);
     this.#flushed?.resolve();
   }
 
@@ -429,6 +431,12 @@ export class StreamCore implements Source {
     const text = `stream ${this.id}: ${what}: aborted`;
     return new MuxError(code, text, { cause: signal.reason, written });
   }
+}
+
+/** `error` for one write, of which so much was sent, or on its way to the transport. */
+function cutShort(error: MuxError, written: number): MuxError {
+  const { code, message, cause } = error;
+  return error.written === undefined ? new MuxError(code, message, { cause, written }) : error;
 }
 
 /** Numbers from here on are points in time, not spans: a hundred years from now would be less. */

@@ -3,11 +3,13 @@ import { assert, assertEquals } from "@std/assert";
 import { test } from "node:test";
 import { connPair } from "@trunkline/sockets/auto";
 import {
+  type Aead,
   client,
   FLAG,
   type Mux,
   type MuxErrorCode,
   type MuxStream,
+  nobleAead,
   server,
 } from "@trunkline/sockets/mux";
 import { codeOf } from "./mux_pair.ts";
@@ -312,5 +314,39 @@ test(
     assertEquals(await codeOf(mux.closed), "window");
     const [bytes, end] = await readOut(await mux.acceptStream(), new Promise(() => {}));
     assertEquals([bytes.length, bytes[WINDOW_BYTES - 1], end], [WINDOW_BYTES, 1, "window"]);
+  },
+);
+
+test(
+  "mux: a write that the session's end cuts short tells what was sent, also while the rest is sealed",
+  {
+    timeout: 20_000,
+  },
+  async () => {
+    const { psk, key } = loadSession("hello");
+    const [near, far] = connPair({ lingerMs: 500 });
+    let stuck: (() => void) | undefined;
+    const aead: Aead = {
+      ...nobleAead,
+      seal: async (boxes) => {
+        if (boxes.some(({ input }) => input.length === 8928)) {
+          await new Promise<never>(() => stuck!());
+        }
+        await nobleAead.seal(boxes);
+      },
+    };
+    const mux = client(near, { psk, aead });
+    const peer = new Peer(far, key);
+    peer.granting = false;
+    const stream = await mux.openStream();
+    const error = stream.write(new Uint8Array(140_000)).then(() => undefined, (error) => error);
+    await peer.until(() => peer.seen(0).bytes === 131072, "a full window");
+    const sealing = new Promise<void>((resolve) => stuck = resolve);
+    await peer.grant(0, 131072);
+    await sealing;
+    mux.abort();
+    const { code, written } = await error;
+    assertEquals(code, "closed");
+    assert(written >= 131072, `${written} bytes`);
   },
 );

@@ -42,6 +42,7 @@ class Pipe {
   #held: Uint8Array = new Uint8Array(0);
   #left: number;
   #ended = false;
+  #cut = false;
   #failure: Error | undefined;
   #wake: (() => void)[] = [];
 
@@ -78,17 +79,19 @@ class Pipe {
     this.#change(() => this.#failure ??= new Error("the link is broken", { cause: reason }));
   }
 
-  /** Drops what is held, and ends. */
-  end(): void {
+  /** Drops what is held, and what comes from now on; ends, or fails. */
+  cut(quiet: boolean): void {
+    this.#cut = true;
+    if (!quiet) return this.fail(undefined);
     this.#change(() => {
       this.#held = new Uint8Array(0);
-      this.#left = 0;
       this.#ended = true;
     });
   }
 
   async #write(bytes: Uint8Array): Promise<void> {
     if (this.#failure !== undefined) throw this.#failure;
+    if (this.#cut) return;
     this.#change(() => {
       const held = new Uint8Array(this.#held.length + bytes.length);
       held.set(this.#held);
@@ -105,7 +108,7 @@ class Pipe {
     await pause(this.#random, this.#plan.stalls);
     for (;;) {
       if (this.#failure !== undefined) throw this.#failure;
-      if (this.#left === 0 && !this.#ended) onCut();
+      if (this.#left === 0 && !this.#cut) onCut();
       else if (this.#held.length > 0) break;
       else if (this.#ended) return null;
       else await this.#changed();
@@ -131,10 +134,7 @@ export function link(plan: LinkPlan): Link {
   let broken = false;
   const onCut = () => {
     broken = true;
-    for (const pipe of pipes) {
-      if (plan.cut?.quiet) pipe.end();
-      else pipe.fail(new Error("the link was cut"));
-    }
+    for (const pipe of pipes) pipe.cut(plan.cut!.quiet);
   };
   const pipes = [new Pipe(plan, 0, onCut), new Pipe(plan, 1, onCut)] as const;
   const [there, back] = pipes;
