@@ -16,7 +16,7 @@ export type Command =
   | { readonly do: "rss" }
   /** Opens streams and echoes a byte on each. */
   | { readonly do: "idle"; readonly streams: number }
-  /** Sends `bytes` over so many streams: MB/s. */
+  /** Sends about `bytes` over so many streams, the same power of two on each: MB/s. */
   | { readonly do: "bulk"; readonly streams: number; readonly bytes: number }
   /** Sends 64 bytes back and forth on each: round trips per second, median and 99th percentile in microseconds. */
   | { readonly do: "trips"; readonly streams: number; readonly seconds: number }
@@ -45,18 +45,13 @@ export async function runServer(stack: Stack): Promise<void> {
   await answerCommands(() => Promise.resolve(memory()));
 }
 
-/**
- * A message begins with its length (u32le), which its first chunk has whole, and is answered by a byte. Length 0, and a chunk that is too
- * short for one: comes back as it is.
- */
+/** A message begins with the logarithm of its length, to the base of 2, and is answered by a byte. What begins with 0 comes back as it is. */
 async function serve(pipe: Pipe): Promise<void> {
   const done = new Uint8Array(1);
   let left = 0;
   await pipe.each((chunk) => {
-    if (left === 0 && chunk.byteLength >= 4) {
-      const head = chunk.subarray(0, 4);
-      left = new DataView(head.buffer, head.byteOffset).getUint32(0, true);
-    }
+    const first = left === 0 ? chunk.subarray(0, 1)[0]! : 0;
+    if (first > 0) left = 2 ** first;
     if (left === 0) return void pipe.write(chunk);
     left -= chunk.byteLength;
     if (left < 0) throw new Error("more came than was said");
@@ -115,11 +110,12 @@ class Lane {
 }
 
 async function bulk(lanes: readonly Lane[], total: number): Promise<Answer> {
-  const blocks = Math.max(1, Math.round(total / BLOCK_BYTES / lanes.length));
-  const size = blocks * BLOCK_BYTES;
+  const exponent = Math.round(Math.log2(total / lanes.length));
+  const size = 2 ** exponent;
+  const blocks = size / BLOCK_BYTES;
   const block = new Uint8Array(BLOCK_BYTES).fill(7);
   const first = block.slice();
-  new DataView(first.buffer).setUint32(0, size, true);
+  first[0] = exponent;
   const start = performance.now();
   await Promise.all(lanes.map(async (lane) => {
     const received = lane.answer(1);

@@ -16,7 +16,6 @@ import {
   FrameSplitter,
   HEADER_BYTES,
   MAX_PAYLOAD_BYTES,
-  readUint32,
   TAG_BYTES,
   writeUint32,
 } from "../mux/frame.ts";
@@ -135,8 +134,8 @@ function sealingPipe(conn: Conn, loading: Promise<Aead>): Pipe {
     ...pipeOf(conn),
     write(bytes) {
       const input = bytes as Uint8Array;
-      // A message shorter than a length is the byte that opens a stream.
-      if (left === 0) left = input.length < 4 ? input.length : readUint32(input, 0);
+      // As the server reads it, see mux_agent.ts.
+      if (left === 0) left = input[0] === 0 ? input.length : 2 ** input[0]!;
       left -= input.length;
       batch.push(input);
       if (batch.length === BATCH_FRAMES || left === 0) return flush();
