@@ -110,7 +110,7 @@ class Lane {
 }
 
 async function bulk(lanes: readonly Lane[], total: number): Promise<Answer> {
-  const exponent = Math.round(Math.log2(total / lanes.length));
+  const exponent = Math.round(Math.log2(Math.max(BLOCK_BYTES, total / lanes.length)));
   const size = 2 ** exponent;
   const blocks = size / BLOCK_BYTES;
   const block = new Uint8Array(BLOCK_BYTES).fill(7);
