@@ -5,9 +5,9 @@
  */
 import type { Aead, OpenBox } from "../adapters/aead.ts";
 import type { Conn } from "../adapters/types.ts";
-import { NONCE_PREFIX_BYTES } from "./_sender.ts";
+import { NONCE_MARK, NONCE_PREFIX_BYTES } from "./_sender.ts";
 import { MuxError } from "./errors.ts";
-import { FrameSplitter, HEADER_BYTES, NONCE_OFFSET, readUint32 } from "./frame.ts";
+import { FrameSplitter, HEADER_BYTES, NONCE_BYTES, NONCE_OFFSET, readUint32 } from "./frame.ts";
 import { subkey } from "./key.ts";
 
 /** What the receiver tells. */
@@ -36,9 +36,7 @@ export class Receiver {
   #prefix: Uint8Array = new Uint8Array(0);
   #subkey: Uint8Array = new Uint8Array(0);
   /** Of the last frame that was accepted. */
-  #lastPrefix: Uint8Array | undefined;
-  #lastLow = 0;
-  #lastHigh = 0;
+  #lastNonce: Uint8Array | undefined;
 
   constructor(
     conn: Conn,
@@ -124,19 +122,23 @@ export class Receiver {
    * random nonces: then only that a prefix comes twice in a row, or is ours, tells a replay (spec-mux: nonces).
    */
   #checkNonce(frame: Uint8Array): void {
-    const prefix = frame.subarray(NONCE_OFFSET, NONCE_OFFSET + NONCE_PREFIX_BYTES);
+    const nonce = frame.subarray(NONCE_OFFSET, NONCE_OFFSET + NONCE_BYTES);
+    const prefix = nonce.subarray(0, NONCE_PREFIX_BYTES);
     if (equal(prefix, this.#ownPrefix)) {
       throw new MuxError("protocol", "a frame of our own comes back");
     }
-    const low = readUint32(frame, HEADER_BYTES - 8);
-    const high = readUint32(frame, HEADER_BYTES - 4);
-    if (this.#lastPrefix === undefined) {
-      if (low === 0 && high === 0) this.peerCounts = true;
-      this.#lastPrefix = prefix.slice();
-    } else if (equal(prefix, this.#lastPrefix)) {
-      const expectedLow = (this.#lastLow + 1) >>> 0;
-      const expectedHigh = expectedLow === 0 ? (this.#lastHigh + 1) >>> 0 : this.#lastHigh;
-      if (low !== expectedLow || high !== expectedHigh) {
+    const last = this.#lastNonce;
+    if (last === undefined) {
+      this.#lastNonce = nonce.slice();
+      if (!equal(prefix.subarray(0, NONCE_MARK.length), NONCE_MARK)) return;
+      this.peerCounts = true;
+      const first = nonce.subarray(NONCE_PREFIX_BYTES).every((byte) => byte === 0);
+      if (!first) throw new MuxError("protocol", "the first frame of the peer is missing");
+      return;
+    }
+    if (equal(prefix, last.subarray(0, NONCE_PREFIX_BYTES))) {
+      // Others may count as networks do, most significant byte first.
+      if (!isNext(last, nonce, true) && !isNext(last, nonce, false)) {
         throw new MuxError("protocol", "a frame was replayed, reordered or dropped");
       }
       this.peerCounts = true;
@@ -144,11 +146,21 @@ export class Receiver {
       throw new MuxError("protocol", "a frame of another session was put in");
     } else {
       this.peerCounts = false;
-      this.#lastPrefix.set(prefix);
     }
-    this.#lastLow = low;
-    this.#lastHigh = high;
+    last.set(nonce);
   }
+}
+
+/** Whether the counter behind the prefix goes on by one. */
+function isNext(before: Uint8Array, now: Uint8Array, littleEndian: boolean): boolean {
+  let carry = 1;
+  for (let i = 0; i < 8; i++) {
+    const at = littleEndian ? NONCE_PREFIX_BYTES + i : NONCE_BYTES - 1 - i;
+    const sum = before[at]! + carry;
+    if ((sum & 255) !== now[at]) return false;
+    carry = sum >> 8;
+  }
+  return true;
 }
 
 function equal(a: Uint8Array, b: Uint8Array): boolean {

@@ -42,6 +42,8 @@ export interface Source {
 const BATCH_BYTES = 9 * (HEADER_BYTES + MAX_PAYLOAD_BYTES + TAG_BYTES);
 /** Bytes of a nonce that stay the same in one direction of a session; the rest counts frames. */
 export const NONCE_PREFIX_BYTES = 16;
+/** How the prefixes of this package begin, so that a receiver knows from the first frame on that they are counted from 0. */
+export const NONCE_MARK: Uint8Array = new TextEncoder().encode("count0");
 
 const NOTHING = new Uint8Array(0);
 
@@ -78,6 +80,7 @@ export class Sender {
   constructor(conn: Conn, key: Uint8Array, aead: Promise<Aead>, onError: (error: unknown) => void) {
     this.#conn = conn;
     this.prefix = crypto.getRandomValues(new Uint8Array(NONCE_PREFIX_BYTES));
+    this.prefix.set(NONCE_MARK);
     this.#key = subkey(key, this.prefix);
     this.#aead = aead;
     this.#onError = onError;

@@ -3,7 +3,16 @@ import { assert, assertEquals, assertStrictEquals, assertThrows } from "@std/ass
 import { test } from "node:test";
 import { inspect } from "node:util";
 import { connPair } from "@trunkline/sockets/auto";
-import { client, deriveKey, dial, listen, type MuxStream, server } from "@trunkline/sockets/mux";
+import {
+  client,
+  deriveKey,
+  dial,
+  FLAG,
+  listen,
+  type MuxStream,
+  sealFrame,
+  server,
+} from "@trunkline/sockets/mux";
 import { sleep } from "./adapter_suite.ts";
 import { closeBoth, codeOf, muxPair, PSK, readAll, streamPair, text, utf8 } from "./mux_pair.ts";
 import { pattern } from "./mux_vectors.ts";
@@ -157,6 +166,30 @@ check("a server tells nothing before it knows the client", async () => {
   await codeOf(read);
   assertEquals(await codeOf(mux.closed), "truncated");
 });
+
+check(
+  "a peer may count as networks do, or begin elsewhere, or take nonces of any other kind",
+  async () => {
+    const styles: readonly ((nonce: DataView, i: number) => void)[] = [
+      (nonce, i) => nonce.setBigUint64(16, BigInt(i)),
+      (nonce, i) => nonce.setBigUint64(16, 2n ** 32n - 2n + BigInt(i), true),
+      (nonce, i) => nonce.setUint32(0, i, true),
+      (nonce, i) => nonce.setFloat64(8, Math.random() + i),
+    ];
+    for (const style of styles) {
+      const [ours, theirs] = connPair();
+      const mux = server(theirs, { psk: PSK });
+      for (let i = 0; i < 5; i++) {
+        const nonce = new Uint8Array(24);
+        style(new DataView(nonce.buffer), i);
+        await ours.write(sealFrame({ id: 2 * i, flags: FLAG.OPEN_STREAM }, deriveKey(PSK), nonce));
+        assertEquals((await mux.acceptStream()).id, 2 * i);
+      }
+      mux.abort();
+      ours.abort();
+    }
+  },
+);
 
 check("two clients joined by mistake are a protocol error", async () => {
   const [a, b] = connPair();
