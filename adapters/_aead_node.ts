@@ -4,7 +4,7 @@
  * @module
  */
 import { type Aead, AEAD_TAG_BYTES } from "./aead.ts";
-import { findBuiltin } from "./_node_builtins.ts";
+import { findBuiltin, type NodeKey } from "./_node_builtins.ts";
 
 const CIPHER = "chacha20-poly1305";
 const OPTIONS = { authTagLength: AEAD_TAG_BYTES };
@@ -13,17 +13,24 @@ const OPTIONS = { authTagLength: AEAD_TAG_BYTES };
 export function nodeAead(): Aead | undefined {
   const crypto = findBuiltin("node:crypto");
   if (crypto === undefined) return undefined;
-  const { createCipheriv, createDecipheriv } = crypto;
+  const { createCipheriv, createDecipheriv, createSecretKey } = crypto;
   try {
     createCipheriv(CIPHER, new Uint8Array(32), new Uint8Array(12), OPTIONS);
   } catch {
     return undefined;
   }
+  /** Made once for each key: Node makes one for every cipher otherwise, which takes longer than a short message. */
+  const keys = new WeakMap<Uint8Array, NodeKey>();
+  const keyOf = (bytes: Uint8Array): NodeKey => {
+    let key = keys.get(bytes);
+    if (key === undefined) keys.set(bytes, key = createSecretKey(bytes));
+    return key;
+  };
   return {
     name: "node",
     seal(boxes) {
       for (const { key, nonce, aad, input, output } of boxes) {
-        const cipher = createCipheriv(CIPHER, key, nonce, OPTIONS);
+        const cipher = createCipheriv(CIPHER, keyOf(key), nonce, OPTIONS);
         cipher.setAAD(aad);
         output.set(cipher.update(input));
         cipher.final();
@@ -34,7 +41,7 @@ export function nodeAead(): Aead | undefined {
       boxes.map(({ key, nonce, aad, input }) => {
         const length = input.length - AEAD_TAG_BYTES;
         try {
-          const decipher = createDecipheriv(CIPHER, key, nonce, OPTIONS);
+          const decipher = createDecipheriv(CIPHER, keyOf(key), nonce, OPTIONS);
           decipher.setAAD(aad);
           decipher.setAuthTag(input.subarray(length));
           const { buffer, byteOffset } = decipher.update(input.subarray(0, length));

@@ -90,15 +90,19 @@ interface NodeDecipher {
   final(): unknown;
 }
 
+/** A `crypto.KeyObject`. */
+export type NodeKey = { readonly type: string };
+
 type CipherParameters = readonly [
   name: string,
-  key: Uint8Array,
+  key: Uint8Array | NodeKey,
   nonce: Uint8Array,
   options: { readonly authTagLength: number },
 ];
 
 interface Builtins {
   "node:crypto": {
+    createSecretKey(key: Uint8Array): NodeKey;
     createCipheriv(...parameters: CipherParameters): NodeCipher;
     createDecipheriv(...parameters: CipherParameters): NodeDecipher;
   };

@@ -185,12 +185,13 @@ export class SocketConn implements Conn {
 
   /** Why a write fails before it is queued. */
   #refusal(bytes: Uint8Array, signal: AbortSignal | undefined): Error | undefined {
-    const doing = this.#doing("writing to");
-    if (!(bytes instanceof Uint8Array)) return new TypeError(`${doing}: not a Uint8Array`);
-    if (signal?.aborted) return abortError(signal, doing);
+    if (!(bytes instanceof Uint8Array)) {
+      return new TypeError(`${this.#doing("writing to")}: not a Uint8Array`);
+    }
+    if (signal?.aborted) return abortError(signal, this.#doing("writing to"));
     if (this.#error !== undefined) return this.#error;
     const closed = this.#closeWrite !== undefined || this.#close !== undefined || this.#released;
-    return closed ? connectError("closed", doing) : undefined;
+    return closed ? connectError("closed", this.#doing("writing to")) : undefined;
   }
 
   #enqueue(bytes: Uint8Array, signal: AbortSignal | undefined): Promise<void> {

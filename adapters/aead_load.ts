@@ -24,7 +24,7 @@ const LOADERS: Readonly<Record<AeadName, () => Promise<Aead | undefined>>> = {
  * From this length on, in bytes, the runtime's own cipher is taken: it is the faster one for long messages, and has to be started for
  * each, which takes longer than a short one needs in WebAssembly. See the table in docs/mux.md.
  */
-export const NATIVE_FROM_BYTES = 8192;
+export const NATIVE_FROM_BYTES = 2048;
 
 /**
  * Loads an implementation by its name; without a name the fastest that this runtime has, which may be two: one for short messages and

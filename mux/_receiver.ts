@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Aead, OpenBox } from "../adapters/aead.ts";
+import type { Aead, OpenBox, Opened } from "../adapters/aead.ts";
 import type { Conn } from "../adapters/types.ts";
 import { NONCE_MARK, NONCE_PREFIX_BYTES } from "./_sender.ts";
 import { MuxError } from "./errors.ts";
@@ -62,7 +62,9 @@ export class Receiver {
         if (chunk === null) break;
         if (first) this.#events.onFirstBytes();
         first = false;
-        await this.#take(chunk, aead);
+        // Not awaited where nothing is to be awaited: that would cost every small frame a turn.
+        const taking = this.#take(chunk, aead);
+        if (taking !== undefined) await taking;
       }
       if (this.#splitter.partial) {
         throw new MuxError("truncated", "the transport ended in the middle of a frame");
@@ -73,31 +75,32 @@ export class Receiver {
     }
   }
 
-  async #take(chunk: Uint8Array, aead: Aead): Promise<void> {
+  #take(chunk: Uint8Array, aead: Aead): void | Promise<void> {
     const sealed: Uint8Array[] = [];
     let broken: unknown;
     try {
       this.#splitter.push(chunk, sealed);
     } catch (error) {
-      // Behind the frames that are whole.
       broken = error;
     }
-    if (sealed.length > 0) {
-      const opening = aead.open(sealed.map((frame) => this.#box(frame)));
-      const opened = "then" in opening ? await opening : opening;
-      for (const [i, frame] of sealed.entries()) this.#accept(frame, opened[i]);
-    }
-    if (broken !== undefined) throw broken;
+    const accept = (opened: Opened): void => {
+      for (let i = 0; i < sealed.length; i++) this.#accept(sealed[i]!, opened[i]);
+      // Behind the frames that are whole.
+      if (broken !== undefined) throw broken;
+    };
+    if (sealed.length === 0) return accept([]);
+    const opening = aead.open(sealed.map((frame) => this.#box(frame)));
+    return "then" in opening ? opening.then(accept) : accept(opening);
   }
 
   #box(frame: Uint8Array): OpenBox {
-    const prefix = frame.subarray(NONCE_OFFSET, NONCE_OFFSET + NONCE_PREFIX_BYTES);
-    if (!equal(prefix, this.#prefix)) {
-      this.#prefix = prefix.slice();
-      this.#subkey = subkey(this.#key, prefix);
+    if (!hasPrefix(frame, this.#prefix)) {
+      this.#prefix = frame.slice(NONCE_OFFSET, NONCE_OFFSET + NONCE_PREFIX_BYTES);
+      this.#subkey = subkey(this.#key, this.#prefix);
     }
+    // What is behind the prefix, behind 4 zeros.
     const nonce = new Uint8Array(12);
-    nonce.set(frame.subarray(HEADER_BYTES - 8, HEADER_BYTES), 4);
+    for (let i = 4; i < 12; i++) nonce[i] = frame[HEADER_BYTES - 12 + i]!;
     const aad = frame.subarray(0, HEADER_BYTES);
     return { key: this.#subkey, nonce, aad, input: frame.subarray(HEADER_BYTES) };
   }
@@ -122,23 +125,21 @@ export class Receiver {
    * random nonces: then only that a prefix comes twice in a row, or is ours, tells a replay (spec-mux: nonces).
    */
   #checkNonce(frame: Uint8Array): void {
-    const nonce = frame.subarray(NONCE_OFFSET, NONCE_OFFSET + NONCE_BYTES);
-    const prefix = nonce.subarray(0, NONCE_PREFIX_BYTES);
-    if (equal(prefix, this.#ownPrefix)) {
+    if (hasPrefix(frame, this.#ownPrefix)) {
       throw new MuxError("protocol", "a frame of our own comes back");
     }
     const last = this.#lastNonce;
     if (last === undefined) {
-      this.#lastNonce = nonce.slice();
-      if (!equal(prefix.subarray(0, NONCE_MARK.length), NONCE_MARK)) return;
+      const nonce = this.#lastNonce = frame.slice(NONCE_OFFSET, NONCE_OFFSET + NONCE_BYTES);
+      if (!hasPrefix(frame, NONCE_MARK)) return;
       this.peerCounts = true;
       const first = nonce.subarray(NONCE_PREFIX_BYTES).every((byte) => byte === 0);
       if (!first) throw new MuxError("protocol", "the first frame of the peer is missing");
       return;
     }
-    if (equal(prefix, last.subarray(0, NONCE_PREFIX_BYTES))) {
+    if (hasPrefix(frame, last.subarray(0, NONCE_PREFIX_BYTES))) {
       // Others may count as networks do, most significant byte first.
-      if (!isNext(last, nonce, true) && !isNext(last, nonce, false)) {
+      if (!isNext(last, frame, true) && !isNext(last, frame, false)) {
         throw new MuxError("protocol", "a frame was replayed, reordered or dropped");
       }
       this.peerCounts = true;
@@ -147,24 +148,24 @@ export class Receiver {
     } else {
       this.peerCounts = false;
     }
-    last.set(nonce);
+    for (let i = 0; i < NONCE_BYTES; i++) last[i] = frame[NONCE_OFFSET + i]!;
   }
 }
 
-/** Whether the counter behind the prefix goes on by one. */
-function isNext(before: Uint8Array, now: Uint8Array, littleEndian: boolean): boolean {
+/** Whether the counter in the nonce of `frame` is that of the nonce before it, plus one. */
+function isNext(before: Uint8Array, frame: Uint8Array, littleEndian: boolean): boolean {
   let carry = 1;
   for (let i = 0; i < 8; i++) {
     const at = littleEndian ? NONCE_PREFIX_BYTES + i : NONCE_BYTES - 1 - i;
     const sum = before[at]! + carry;
-    if ((sum & 255) !== now[at]) return false;
+    if ((sum & 255) !== frame[NONCE_OFFSET + at]) return false;
     carry = sum >> 8;
   }
   return true;
 }
 
-function equal(a: Uint8Array, b: Uint8Array): boolean {
-  if (a.length !== b.length) return false;
-  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
-  return true;
+/** Whether the nonce of `frame` begins with `prefix`, and there is one. */
+function hasPrefix(frame: Uint8Array, prefix: Uint8Array): boolean {
+  for (let i = 0; i < prefix.length; i++) if (frame[NONCE_OFFSET + i] !== prefix[i]) return false;
+  return prefix.length > 0;
 }

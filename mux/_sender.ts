@@ -210,9 +210,11 @@ export class Sender {
       writeUint32(buffer, at + 8, flags);
       buffer.set(this.prefix, at + NONCE_OFFSET);
       const counter = this.frames++;
+      const high = Math.floor(counter / 2 ** 32);
       writeUint32(buffer, body - 8, counter);
-      writeUint32(buffer, body - 4, Math.floor(counter / 2 ** 32));
-      nonces.set(buffer.subarray(body - 8, body), 12 * i + 4);
+      writeUint32(buffer, body - 4, high);
+      writeUint32(nonces, 12 * i + 4, counter);
+      writeUint32(nonces, 12 * i + 8, high);
       const end = body + payload.length + TAG_BYTES;
       const box = {
         key: this.#key,

@@ -74,11 +74,17 @@ export function writeUint32(bytes: Uint8Array, at: number, value: number): void 
   bytes[at + 3] = value >>> 24;
 }
 
+/** What a splitter begins with: room for frames without payload. */
+const FIRST_ROOM = HEADER_BYTES + TAG_BYTES;
+
 /** Cuts a byte stream into sealed frames. Looks at flags and lengths only, which nobody has authenticated yet. */
 export class FrameSplitter {
-  /** A frame that is not complete, as far as `#filled`; at first its header alone. */
-  #frame: Uint8Array<ArrayBuffer> = new Uint8Array(HEADER_BYTES);
+  /** A frame that is not complete, as far as `#filled`; its size is not known before its header is there. */
+  #frame: Uint8Array<ArrayBuffer> = new Uint8Array(FIRST_ROOM);
+  /** The memory of the frame before it, which is free again with the next call. */
+  #spare: Uint8Array<ArrayBuffer> = new Uint8Array(FIRST_ROOM);
   #filled = 0;
+  #size = HEADER_BYTES;
   #inBody = false;
 
   /** True in the middle of a frame. */
@@ -87,8 +93,8 @@ export class FrameSplitter {
   }
 
   /**
-   * Adds the whole frames up to the end of `chunk` to `frames`, as views into `chunk` where they lie in it. What is kept for the next
-   * call is a copy, of at most one frame.
+   * Adds the whole frames up to the end of `chunk` to `frames`, as views into `chunk` where they lie in it. A frame that comes in parts is
+   * gathered in memory that is used again: what was added is good until the next call. Two frames at most are kept.
    *
    * @throws {MuxError} `protocol` for a length that no frame has; the frames before it have been added
    */
@@ -109,20 +115,24 @@ export class FrameSplitter {
 
   /** Takes what is missing of the frame, as far as it goes; gives where the rest of `chunk` begins. */
   #keep(chunk: Uint8Array, at: number, frames: Uint8Array[]): number {
-    const end = Math.min(chunk.length, at + this.#frame.length - this.#filled);
+    const end = Math.min(chunk.length, at + this.#size - this.#filled);
     this.#frame.set(chunk.subarray(at, end), this.#filled);
     this.#filled += end - at;
-    if (this.#filled < this.#frame.length) return end;
+    if (this.#filled < this.#size) return end;
     if (!this.#inBody) {
-      const header = this.#frame;
-      this.#frame = new Uint8Array(frameBytes(header, 0));
-      this.#frame.set(header);
+      this.#size = frameBytes(this.#frame, 0);
       this.#inBody = true;
+      if (this.#frame.length < this.#size) {
+        const header = this.#frame.subarray(0, HEADER_BYTES);
+        this.#frame = new Uint8Array(this.#size);
+        this.#frame.set(header);
+      }
       return end;
     }
-    frames.push(this.#frame);
-    this.#frame = new Uint8Array(HEADER_BYTES);
+    frames.push(this.#frame.subarray(0, this.#size));
+    [this.#frame, this.#spare] = [this.#spare, this.#frame];
     this.#filled = 0;
+    this.#size = HEADER_BYTES;
     this.#inBody = false;
     return end;
   }

@@ -30,8 +30,9 @@ async function record(role: Role, other: Role): Promise<Uint8Array[]> {
   const frames: Uint8Array[] = [];
   const there = (async () => {
     for (let chunk = await theirs.read(); chunk; chunk = await theirs.read()) {
-      // Copies, since the frames are views.
-      splitter.push(chunk.slice(), frames);
+      const views: Uint8Array[] = [];
+      splitter.push(chunk, views);
+      frames.push(...views.map((frame) => frame.slice()));
       await relayed.write(chunk);
     }
     await relayed.closeWrite();
