@@ -59,7 +59,7 @@ check("iterating yields the streams of the peer, and ends with the session", asy
 
 check("close() loses nothing: 40 streams with a full window each, closed at once", async () => {
   const payload = pattern(131072, 5);
-  for (let run = 0; run < 25; run++) {
+  for (let run = 0; run < 100; run++) {
     const [near, far] = muxPair();
     const streams = await Promise.all(Array.from({ length: 40 }, () => near.openStream()));
     const written = streams.map((stream) => stream.write(payload));
