@@ -21,10 +21,14 @@ const LOADERS: Readonly<Record<AeadName, () => Promise<Aead | undefined>>> = {
 };
 
 /**
- * From this length on, in bytes, the runtime's own cipher is taken: it is the faster one for long messages, and has to be started for
- * each, which takes longer than a short one needs in WebAssembly. See the table in docs/mux.md.
+ * From these lengths on, in bytes, the runtime's own cipher is taken: it is the faster one for long messages, but has to be started for
+ * each, which takes longer than a short one needs in WebAssembly. WebCrypto works in another thread, and the way there is longer still.
+ * See the table in docs/mux.md.
  */
-export const NATIVE_FROM_BYTES = 2048;
+export const NATIVE_FROM_BYTES: { readonly node: number; readonly webcrypto: number } = {
+  node: 2048,
+  webcrypto: 8192,
+};
 
 /**
  * Loads an implementation by its name; without a name the fastest that this runtime has, which may be two: one for short messages and
@@ -44,9 +48,11 @@ let best: Promise<Aead> | undefined;
 
 async function loadBest(): Promise<Aead> {
   const short = await sodiumAead() ?? nobleAead;
+  const node = nodeAead();
+  if (node !== undefined) return byLength(short, node, NATIVE_FROM_BYTES.node);
   // Only where node's own lacks the cipher: WebCrypto on Node warns that it is experimental.
-  const long = nodeAead() ?? await webAead();
-  return long === undefined ? short : byLength(short, long, NATIVE_FROM_BYTES);
+  const web = await webAead();
+  return web === undefined ? short : byLength(short, web, NATIVE_FROM_BYTES.webcrypto);
 }
 
 /** Takes `long` for messages of `from` bytes and more, and `short` for the others. */
