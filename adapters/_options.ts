@@ -3,10 +3,8 @@
  *
  * @module
  */
+import { MAX_TIMEOUT_MS } from "./limits.ts";
 import type { CloseOptions, TlsConnectOptions, TlsListenOptions } from "./types.ts";
-
-/** What timers take; beyond it they fire at once. */
-const MAX_TIMEOUT_MS = 2 ** 31 - 1;
 
 /** The options that have wrong values, of either call. */
 export interface CheckedOptions extends CloseOptions {

@@ -3,9 +3,11 @@
  *
  * @module
  */
+import { MAX_TIMEOUT_MS } from "../adapters/limits.ts";
 import type { WaitOptions } from "../adapters/types.ts";
 import { ByteQueue } from "./_byte_queue.ts";
 import { Queue } from "./_queue.ts";
+import { abortedError, type Waiter, waitIn } from "./_wait.ts";
 import type { Settle, Source } from "./_sender.ts";
 import { CREDIT_BYTES, WINDOW_BYTES } from "./config.ts";
 import { MuxError, type MuxErrorCode } from "./errors.ts";
@@ -25,11 +27,7 @@ export interface Link {
   forget(stream: StreamCore): void;
 }
 
-interface Read {
-  readonly most: number;
-  resolve(bytes: Uint8Array | null): void;
-  reject(error: MuxError): void;
-}
+type Read = Waiter<Uint8Array | null> & { readonly most: number };
 
 interface Write extends Settle {
   readonly bytes: Uint8Array;
@@ -90,29 +88,14 @@ export class StreamCore implements Source {
 
   /** The next bytes, at most `most`; null at the end. */
   read({ signal }: WaitOptions = {}, most: number = Infinity): Promise<Uint8Array | null> {
-    if (signal?.aborted) return Promise.reject(this.#aborted("read", signal));
+    if (signal?.aborted) return Promise.reject(abortedError(signal, this.#doing("read")));
     if (this.#readDeadline.expired) return Promise.reject(this.#timedOut("read"));
     if (this.#received.length > 0 && this.#reads.length === 0) {
       return Promise.resolve(this.#take(most));
     }
     if (this.#readEnd === null) return Promise.resolve(null);
     if (this.#readEnd !== undefined) return Promise.reject(this.#readEnd);
-    return new Promise((resolve, reject) => {
-      const read: Read = { most, resolve, reject };
-      if (signal === undefined) return void this.#reads.push(read);
-      const onAbort = () => {
-        this.#reads.remove(waiting);
-        reject(this.#aborted("read", signal));
-      };
-      const gone = () => signal.removeEventListener("abort", onAbort);
-      const waiting: Read = {
-        most,
-        resolve: (bytes) => (gone(), resolve(bytes)),
-        reject: (error) => (gone(), reject(error)),
-      };
-      signal.addEventListener("abort", onAbort, { once: true });
-      this.#reads.push(waiting);
-    });
+    return waitIn(this.#reads, { most }, signal, this.#doing("read"));
   }
 
   #take(most: number): Uint8Array {
@@ -181,7 +164,7 @@ export class StreamCore implements Source {
     if (!(bytes instanceof Uint8Array)) {
       return Promise.reject(new TypeError("what is written is a Uint8Array"));
     }
-    if (signal?.aborted) return Promise.reject(this.#aborted("write", signal));
+    if (signal?.aborted) return Promise.reject(abortedError(signal, this.#doing("write"), 0));
     if (this.#writeEnd !== undefined) return Promise.reject(this.#writeEnd);
     if (this.#writeDeadline.expired) return Promise.reject(this.#timedOut("write"));
     if (bytes.length === 0) return Promise.resolve();
@@ -193,7 +176,9 @@ export class StreamCore implements Source {
         reject: (error) => reject(cutShort(error, write.taken)),
       };
       if (signal !== undefined) {
-        const onAbort = () => this.#takeBack(write, this.#aborted("write", signal, write.taken));
+        const onAbort = () => {
+          this.#takeBack(write, abortedError(signal, this.#doing("write"), write.taken));
+        };
         const gone = () => signal.removeEventListener("abort", onAbort);
         write.resolve = () => (gone(), resolve());
         write.reject = (error) => (gone(), reject(cutShort(error, write.taken)));
@@ -426,10 +411,8 @@ export class StreamCore implements Source {
     return new MuxError("timeout", text, written === undefined ? {} : { written });
   }
 
-  #aborted(what: string, signal: AbortSignal, written = 0): MuxError {
-    const code = signal.reason?.name === "TimeoutError" ? "timeout" : "aborted";
-    const text = `stream ${this.id}: ${what}: aborted`;
-    return new MuxError(code, text, { cause: signal.reason, written });
+  #doing(what: string): string {
+    return `stream ${this.id}: ${what}`;
   }
 }
 
@@ -470,7 +453,6 @@ class Deadline {
       this.#onExpire();
       return;
     }
-    // A timer with a longer time fires at once.
-    this.#timer = setTimeout(() => this.#wait(until), Math.min(left, 0x7fffffff));
+    this.#timer = setTimeout(() => this.#wait(until), Math.min(left, MAX_TIMEOUT_MS));
   }
 }

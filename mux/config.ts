@@ -4,6 +4,7 @@
  * @module
  */
 import type { Aead } from "../adapters/aead.ts";
+import { requireLimit } from "../adapters/limits.ts";
 
 /** Bytes that may be on their way in one direction of a stream. gomux has it built in: it cannot be chosen. */
 export const WINDOW_BYTES = 131072;
@@ -51,9 +52,6 @@ const DEFAULTS: Limits = {
   closeTimeoutMs: 30_000,
 };
 
-/** A timer with a longer time fires at once. */
-const MAX_TIMEOUT_MS = 0x7fffffff;
-
 /**
  * The limits in `options`, and the defaults of the others.
  *
@@ -63,10 +61,7 @@ export function limitsOf(options: MuxOptions): Limits {
   const limits: Record<string, number> = { ...DEFAULTS };
   for (const name of Object.keys(DEFAULTS)) {
     const value = options[name as keyof Limits] ?? limits[name]!;
-    if (!(value > 0)) throw new RangeError(`${name} is ${value}, expected more than 0`);
-    if (name.endsWith("Ms") && value > MAX_TIMEOUT_MS) {
-      throw new RangeError(`${name} is ${value}, expected at most ${MAX_TIMEOUT_MS}`);
-    }
+    requireLimit(name, value);
     limits[name] = value;
   }
   return limits as Limits;

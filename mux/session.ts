@@ -11,6 +11,7 @@ import { Queue } from "./_queue.ts";
 import { Receiver } from "./_receiver.ts";
 import { Sender } from "./_sender.ts";
 import { type Link, StreamCore } from "./_stream.ts";
+import { abortedError, type Waiter, waitIn } from "./_wait.ts";
 import { type Limits, limitsOf, type MuxOptions } from "./config.ts";
 import { MuxError } from "./errors.ts";
 import { FLAG } from "./frame.ts";
@@ -44,15 +45,13 @@ export interface MuxStats {
   readonly framesSent: number;
   /** Calls of the transport's `write()`. */
   readonly transportWrites: number;
-  /** True if the peer counts its frames, so that replay, reorder and drop are found; false for gomux; undefined before two frames. */
+  /**
+   * True if the peer counts its frames, so that replay, reorder and drop are found: one of ours does, which is known with its first frame.
+   * False for gomux; undefined as long as it cannot be told.
+   */
   readonly peerCounts: boolean | undefined;
   /** What does the cryptography; undefined until it is loaded. */
   readonly aead: string | undefined;
-}
-
-interface Waiter {
-  resolve(stream: MuxStream): void;
-  reject(error: MuxError): void;
 }
 
 /**
@@ -80,14 +79,16 @@ export class Mux implements AsyncIterable<MuxStream>, AsyncDisposable {
   #lastOpened = -1;
   #lastAccepted = -1;
   readonly #unseen = new Set<number>();
-  readonly #opens = new Queue<Waiter>();
+  readonly #opens = new Queue<Waiter<MuxStream>>();
   readonly #accepted = new Queue<StreamCore>();
-  readonly #accepts = new Queue<Waiter>();
+  readonly #accepts = new Queue<Waiter<MuxStream>>();
   #refused = 0;
   #strays = 0;
 
   #timer: ReturnType<typeof setTimeout> | undefined;
   #handshake: ReturnType<typeof setTimeout> | undefined;
+  /** Runs after a failed write. */
+  #grace: ReturnType<typeof setTimeout> | undefined;
   #authenticated = false;
   #close: Promise<void> | undefined;
   /** Either side has said farewell: the end of the transport is in order. */
@@ -152,7 +153,7 @@ export class Mux implements AsyncIterable<MuxStream>, AsyncDisposable {
     const refusal = this.#refusal(signal, "opening a stream");
     if (refusal !== undefined) return Promise.reject(refusal);
     if (this.#opens.length === 0 && this.#mayOpen()) return Promise.resolve(this.#open());
-    return wait(this.#opens, signal, "opening a stream");
+    return waitIn(this.#opens, {}, signal, "opening a stream");
   }
 
   /**
@@ -167,7 +168,7 @@ export class Mux implements AsyncIterable<MuxStream>, AsyncDisposable {
     if (core !== undefined) return Promise.resolve(this.#accept(core));
     const refusal = this.#refusal(undefined, doing);
     if (refusal !== undefined) return Promise.reject(refusal);
-    return wait(this.#accepts, signal, doing);
+    return waitIn(this.#accepts, {}, signal, doing);
   }
 
   /** Yields each stream that the peer opens; ends with an orderly end of the session. */
@@ -381,7 +382,7 @@ export class Mux implements AsyncIterable<MuxStream>, AsyncDisposable {
   #onWriteError(cause: unknown): void {
     if (this.#end !== undefined || this.#peerClosed) return;
     const error = new MuxError("truncated", "the transport failed", { cause });
-    setTimeout(() => this.#fail(error), WRITE_ERROR_GRACE_MS);
+    this.#grace ??= setTimeout(() => this.#fail(error), WRITE_ERROR_GRACE_MS);
   }
 
   // The end.
@@ -397,6 +398,7 @@ export class Mux implements AsyncIterable<MuxStream>, AsyncDisposable {
     this.#end = error;
     clearTimeout(this.#timer);
     clearTimeout(this.#handshake);
+    clearTimeout(this.#grace);
     this.#sender.stop(error);
     this.#rejectWaiting(error);
     for (const core of [...this.#streams.values()]) core.onSessionEnd(error);
@@ -445,29 +447,3 @@ export class Mux implements AsyncIterable<MuxStream>, AsyncDisposable {
 
 /** How long reading may go on after a failed write, in milliseconds. */
 const WRITE_ERROR_GRACE_MS = 1000;
-
-function wait(
-  queue: Queue<Waiter>,
-  signal: AbortSignal | undefined,
-  doing: string,
-): Promise<MuxStream> {
-  return new Promise((resolve, reject) => {
-    if (signal === undefined) return queue.push({ resolve, reject });
-    const onAbort = () => {
-      queue.remove(waiter);
-      reject(abortedError(signal, doing));
-    };
-    const gone = () => signal.removeEventListener("abort", onAbort);
-    const waiter: Waiter = {
-      resolve: (stream) => (gone(), resolve(stream)),
-      reject: (error) => (gone(), reject(error)),
-    };
-    signal.addEventListener("abort", onAbort, { once: true });
-    queue.push(waiter);
-  });
-}
-
-function abortedError(signal: AbortSignal, doing: string): MuxError {
-  const code = signal.reason?.name === "TimeoutError" ? "timeout" : "aborted";
-  return new MuxError(code, `${doing}: aborted`, { cause: signal.reason });
-}

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { requireLimit } from "../adapters/limits.ts";
 import { concat } from "@std/bytes";
 import type { Conn, Duplex, WaitOptions } from "../adapters/types.ts";
 import { wrapConn } from "../adapters/wrap.ts";
@@ -72,9 +73,6 @@ const DEFAULTS = {
   maxReplyBytes: 32 * 1024 * 1024,
   closeTimeoutMs: 2000,
 } as const;
-
-/** A timer with a longer time fires at once. */
-const MAX_TIMEOUT_MS = 0x7fffffff;
 
 /** What a line costs beside its bytes. */
 const LINE_OVERHEAD_BYTES = 32;
@@ -444,11 +442,4 @@ export function sessionLimits(options: ClientOptions): Readonly<Record<LimitName
   };
   for (const [name, value] of Object.entries(limits)) requireLimit(name, value);
   return limits;
-}
-
-function requireLimit(name: string, value: number): void {
-  if (!(value > 0)) throw new RangeError(`${name} is ${value}, expected more than 0`);
-  if (name.endsWith("Ms") && value > MAX_TIMEOUT_MS) {
-    throw new RangeError(`${name} is ${value}, expected at most ${MAX_TIMEOUT_MS}`);
-  }
 }

@@ -1,0 +1,20 @@
+/**
+ * What every limit has to be: positive, and a time that a timer takes.
+ *
+ * @module
+ */
+
+/** The longest time of a timer, in milliseconds: beyond it they fire at once. */
+export const MAX_TIMEOUT_MS = 0x7fffffff;
+
+/**
+ * Refuses a limit that is not positive; one whose name ends in `Ms` has to be at most {@linkcode MAX_TIMEOUT_MS}, too.
+ *
+ * @throws {RangeError}
+ */
+export function requireLimit(name: string, value: number): void {
+  if (!(value > 0)) throw new RangeError(`${name} is ${value}, expected more than 0`);
+  if (name.endsWith("Ms") && value > MAX_TIMEOUT_MS) {
+    throw new RangeError(`${name} is ${value}, expected at most ${MAX_TIMEOUT_MS}`);
+  }
+}
