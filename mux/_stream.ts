@@ -57,6 +57,8 @@ export class StreamCore implements Source {
   #readDeadline = new Deadline(() => this.#expireReads());
 
   readonly #writes = new Queue<Write>();
+  /** Those that were taken whole and wait for the transport. */
+  readonly #taken = new Set<Write>();
   /** Bytes given to `write()` that were not sent. */
   #queued = 0;
   #sendWindow = WINDOW_BYTES;
@@ -172,16 +174,17 @@ export class StreamCore implements Source {
       const write: Write = {
         bytes,
         taken: 0,
-        resolve,
-        reject: (error) => reject(cutShort(error, write.taken)),
+        resolve: () => (this.#taken.delete(write), resolve()),
+        reject: (error) => (this.#taken.delete(write), reject(cutShort(error, write.taken))),
       };
       if (signal !== undefined) {
+        const { resolve, reject } = write;
         const onAbort = () => {
           this.#takeBack(write, abortedError(signal, this.#doing("write"), write.taken));
         };
         const gone = () => signal.removeEventListener("abort", onAbort);
         write.resolve = () => (gone(), resolve());
-        write.reject = (error) => (gone(), reject(cutShort(error, write.taken)));
+        write.reject = (error) => (gone(), reject(error));
         signal.addEventListener("abort", onAbort, { once: true });
       }
       this.#writes.push(write);
@@ -221,21 +224,22 @@ export class StreamCore implements Source {
     write.taken = to;
     if (to === write.bytes.length) {
       this.#writes.shift();
+      this.#taken.add(write);
       taken.push(write);
     }
     return from === 0 && to === write.bytes.length ? write.bytes : write.bytes.subarray(from, to);
   }
 
-  /** Gives up what is left of a write. */
+  /** Gives up what is left of a write, and waiting for it. */
   #takeBack(write: Write, error: MuxError): void {
+    write.reject(error);
     if (!this.#writes.remove(write)) return;
     this.#queued -= write.bytes.length - write.taken;
-    write.reject(error);
     if (this.#queued === 0) this.#sayFarewell();
   }
 
   #expireWrites(): void {
-    for (const write of [...this.#writes]) {
+    for (const write of [...this.#taken, ...this.#writes]) {
       this.#takeBack(write, this.#timedOut("write", write.taken));
     }
   }
@@ -252,7 +256,8 @@ export class StreamCore implements Source {
   #endWriting(error: MuxError): void {
     this.#writeEnd ??= error;
     this.#queued = 0;
-    for (let write = this.#writes.shift(); write; write = this.#writes.shift()) write.reject(error);
+    for (const write of [...this.#taken, ...this.#writes]) write.reject(error);
+    this.#writes.clear();
     this.#flushed?.resolve();
   }
 

@@ -229,6 +229,7 @@ export class Mux implements AsyncIterable<MuxStream>, AsyncDisposable {
     await Promise.race([Promise.all(live), this.closed.catch(() => {})]);
     if (this.#end === undefined && !this.#peerClosed) {
       this.#control(0, FLAG.CLOSE_MUX);
+      // Nothing goes behind it: gomux closes its end at once, and what still came would make that a reset.
       this.#farewell = true;
       await Promise.race([this.#sender.idle(), this.closed.catch(() => {})]);
     }
@@ -295,6 +296,7 @@ export class Mux implements AsyncIterable<MuxStream>, AsyncDisposable {
   }
 
   #control(id: number, flags: number): void {
+    if (this.#farewell) return;
     this.#sender.control(id, flags);
     if (this.#sender.queuedControls > MAX_QUEUED_CONTROLS) {
       const text = `more than ${MAX_QUEUED_CONTROLS} frames wait for a peer that does not read`;
@@ -370,7 +372,9 @@ export class Mux implements AsyncIterable<MuxStream>, AsyncDisposable {
 
   /** The transport has ended (without a cause), or failed, or brought what breaks the rules. */
   #onEnd(cause: unknown): void {
-    if (this.#peerClosed || cause === undefined && this.#farewell) return;
+    // Behind a farewell it makes no difference how the transport ends: whether all of ours has left, writing tells.
+    if (this.#farewell && !(cause instanceof MuxError)) return;
+    if (this.#peerClosed) return;
     if (cause instanceof MuxError) return this.#fail(cause);
     const how = cause === undefined ? "ended without a farewell" : "failed";
     this.#fail(

@@ -5,7 +5,15 @@
 import { assert, assertEquals } from "@std/assert";
 import { test } from "node:test";
 import { type Conn, connect, connPair, listen, wrapConn } from "@trunkline/sockets/auto";
-import { client, deriveKey, FLAG, type Mux, type MuxOptions, server } from "@trunkline/sockets/mux";
+import {
+  client,
+  deriveKey,
+  FLAG,
+  type Mux,
+  type MuxOptions,
+  sealFrame,
+  server,
+} from "@trunkline/sockets/mux";
 import { sleep } from "./adapter_suite.ts";
 import { closeBoth, codeOf, muxPair, PSK, streamPair, utf8 } from "./mux_pair.ts";
 import { leftovers, NOTHING_LEFT, Peer } from "./mux_peer.ts";
@@ -273,4 +281,24 @@ check("after any end no timer is left", async () => {
     });
     assertEquals(left, 0);
   }
+});
+
+check("nothing is sent behind the farewell", async () => {
+  const [near, far] = connPair({ lingerMs: 200 });
+  const mux = client(near, { psk: PSK });
+  const stream = await mux.openStream();
+  const written = stream.write(new Uint8Array(131_072));
+  await sleep(5);
+  const closed = mux.close();
+  await sleep(5);
+  const nonce = crypto.getRandomValues(new Uint8Array(24));
+  await far.write(sealFrame({ id: 1, flags: FLAG.OPEN_STREAM }, deriveKey(PSK), nonce));
+  await sleep(20);
+  const peer = new Peer(far, deriveKey(PSK));
+  await Promise.all([written, closed, peer.end()]);
+  assertEquals(peer.frames.map(({ flags }) => flags).slice(-2), [
+    FLAG.CLOSE_STREAM,
+    FLAG.CLOSE_MUX,
+  ]);
+  assertEquals(peer.frames.at(-2)!.id, 0);
 });

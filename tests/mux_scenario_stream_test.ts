@@ -299,3 +299,42 @@ test(
     }
   },
 );
+
+/** How a write ends that is in a batch, while the one before is with a transport that nobody reads. */
+async function endOfTakenWrite(
+  end: (stream: MuxStream, stop: AbortController) => void,
+): Promise<string> {
+  const [near, far] = connPair({ lingerMs: 20 });
+  const mux = client(near, { psk: PSK });
+  const streams = await Promise.all(Array.from({ length: 21 }, () => mux.openStream()));
+  const stream = streams.pop()!;
+  await sleep(20);
+  // Nine frames are a batch: the transport holds one, the second waits for it, this write is in the third.
+  for (const filler of streams) filler.write(new Uint8Array(65_536)).catch(() => {});
+  const stop = new AbortController();
+  let result = "pending";
+  stream.write(new Uint8Array(3), { signal: stop.signal }).then(
+    () => result = "sent",
+    ({ code, written }) => result = `${code}, ${written} written`,
+  );
+  await sleep(20);
+  assertEquals([result, stream.queued], ["pending", 0], "taken, and not with the transport");
+  end(stream, stop);
+  await sleep(50);
+  const ended = result;
+  mux.abort();
+  far.abort();
+  return ended;
+}
+
+test("mux scenario: a signal ends a write that waits behind a stuck transport", async () => {
+  assertEquals(await endOfTakenWrite((_, stop) => stop.abort()), "aborted, 3 written");
+});
+
+test("mux scenario: a deadline ends a write that waits behind a stuck transport", async () => {
+  assertEquals(await endOfTakenWrite((stream) => stream.setWriteDeadline(1)), "timeout, 3 written");
+});
+
+test("mux scenario: abort() of its stream ends a write that waits behind a stuck transport", async () => {
+  assertEquals(await endOfTakenWrite((stream) => stream.abort()), "stream-closed, 3 written");
+});
