@@ -33,6 +33,8 @@ export interface MuxStats {
   readonly pendingAccepts: number;
   /** Streams of the peer that were refused, for want of room. */
   readonly refusedStreams: number;
+  /** Frames for streams that are over: what was on its way when they ended. */
+  readonly lateFrames: number;
   /** Frames for streams that never were. */
   readonly strayFrames: number;
   /** Payload received, in bytes. */
@@ -83,6 +85,7 @@ export class Mux implements AsyncIterable<MuxStream>, AsyncDisposable {
   readonly #accepted = new Queue<StreamCore>();
   readonly #accepts = new Queue<Waiter<MuxStream>>();
   #refused = 0;
+  #late = 0;
   #strays = 0;
 
   #timer: ReturnType<typeof setTimeout> | undefined;
@@ -194,6 +197,7 @@ export class Mux implements AsyncIterable<MuxStream>, AsyncDisposable {
       waitingOpens: this.#opens.length,
       pendingAccepts: this.#accepted.length,
       refusedStreams: this.#refused,
+      lateFrames: this.#late,
       strayFrames: this.#strays,
       bytesReceived: this.#receiver.bytes,
       bytesSent: this.#sender.bytes,
@@ -349,10 +353,13 @@ export class Mux implements AsyncIterable<MuxStream>, AsyncDisposable {
     else waiter.resolve(this.#accept(core));
   }
 
-  /** Leftovers for a stream that is over are legal; for one that never was they are not, and gomux sends none. */
+  /** Leftovers for a stream that is over are legal, however many; for one that never was they are not, and gomux sends none. */
   #onStray(id: number): void {
     const ours = (id & 1) === (this.#isClient ? 0 : 1);
-    if (id <= (ours ? this.#lastOpened : this.#lastAccepted)) return;
+    if (id <= (ours ? this.#lastOpened : this.#lastAccepted)) {
+      this.#late++;
+      return;
+    }
     if (++this.#strays > this.#limits.maxStrayFrames) {
       throw new MuxError("limit", `more than ${this.#limits.maxStrayFrames} frames for no stream`);
     }
