@@ -12,6 +12,7 @@ import type {
   ConnectError,
   ConnOptions,
   PeerCredentials,
+  ReadOptions,
   TlsInfo,
   WaitOptions,
 } from "./types.ts";
@@ -21,8 +22,11 @@ export interface RawSocket {
   readonly local: Address | undefined;
   readonly remote: Address | undefined;
   readonly tls?: TlsInfo | undefined;
-  /** The next chunk (never empty, owned by the caller) or null at the end; never called while a read is pending. */
-  read(): Promise<Uint8Array | null>;
+  /**
+   * The next chunk (never empty, owned by the caller, or a view of `into`) or null at the end; never called while a read is
+   * pending.
+   */
+  read(into?: Uint8Array): Promise<Uint8Array | null>;
   /** Hands all bytes to the kernel; never called while a write is pending. */
   write(bytes: Uint8Array): Promise<void>;
   /** Sends FIN; nothing is being written. */
@@ -42,6 +46,7 @@ export const LINGER_MS = 2_000;
 const JOIN_BYTES = 64 * 1024;
 
 interface Reader {
+  readonly into?: Uint8Array | undefined;
   resolve(chunk: Uint8Array | null): void;
   reject(error: ConnectError): void;
 }
@@ -108,7 +113,7 @@ export class SocketConn implements Conn {
     return this.#queued;
   }
 
-  read({ signal }: WaitOptions = {}): Promise<Uint8Array | null> {
+  read({ signal, into }: ReadOptions = {}): Promise<Uint8Array | null> {
     if (signal?.aborted) return Promise.reject(abortError(signal, this.#doing("reading from")));
     if (this.#close !== undefined) return Promise.reject(this.#closedError());
     if (this.#unread !== undefined) {
@@ -119,13 +124,14 @@ export class SocketConn implements Conn {
     if (this.#eof && this.#error === undefined) return Promise.resolve(null);
     if (this.#released) return Promise.reject(this.#closedError());
     return new Promise((resolve, reject) => {
-      let reader: Reader = { resolve, reject };
+      let reader: Reader = { into: into?.length === 0 ? undefined : into, resolve, reject };
       if (signal !== undefined) {
         const settle = () => signal.removeEventListener("abort", onAbort);
         const onAbort = () => {
           this.#readers.delete(reader);
           reject(abortError(signal, this.#doing("reading from")));
         };
+        // Without `into`: it could be given to somebody else, or be written to when nobody waits any more.
         reader = {
           resolve: (chunk) => (settle(), resolve(chunk)),
           reject: (error) => (settle(), reject(error)),
@@ -142,7 +148,8 @@ export class SocketConn implements Conn {
     this.#reading = true;
     try {
       while (this.#readers.size > 0 && !this.#eof) {
-        const chunk = await this.#raw.read();
+        const [first] = this.#readers;
+        const chunk = await this.#raw.read(first?.into);
         if (this.#released) break;
         if (chunk === null) this.#eof = true;
         else this.#deliver(chunk);

@@ -92,7 +92,11 @@ class DenoRawSocket implements RawSocket {
     this.remote = remote ?? address(conn.remoteAddr);
   }
 
-  async read(): Promise<Uint8Array | null> {
+  async read(into?: Uint8Array): Promise<Uint8Array | null> {
+    if (into !== undefined) {
+      const count = await this.#conn.read(into);
+      return count === null ? null : into.subarray(0, count);
+    }
     if (this.#room.length < LEAST_ROOM) this.#room = new Uint8Array(this.#size);
     const room = this.#room;
     const count = await this.#conn.read(room);

@@ -82,6 +82,15 @@ export interface WaitOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** Options of {@linkcode Conn.read}. */
+export interface ReadOptions extends WaitOptions {
+  /**
+   * Memory to read into, for who reads much and is done with a chunk before the next: the chunk may then be a view of its beginning, which
+   * saves Deno new memory for each. Elsewhere, and together with `signal`, it is not used.
+   */
+  readonly into?: Uint8Array | undefined;
+}
+
 /** Who is at the other end of a unix connection, as the kernel noted at its `connect()` or `listen()`. */
 export interface PeerCredentials {
   /** Process id. */
@@ -141,7 +150,7 @@ export interface Conn extends AsyncDisposable {
    * Reads the next bytes: a chunk of at least one byte that belongs to the caller, or `null` at the end of the stream.
    * A wait that is ended by `signal` loses nothing: the bytes stay for the next read. Calls are served in order.
    */
-  read(options?: WaitOptions): Promise<Uint8Array | null>;
+  read(options?: ReadOptions): Promise<Uint8Array | null>;
   /**
    * Writes all of `bytes`; resolves when the kernel, or its TLS, has them. Do not change `bytes` until then. Writes are sent in
    * the order of the calls. A write that `signal` ends after its bytes began to leave aborts the connection, since the

@@ -20,6 +20,9 @@ export interface ReceiverEvents {
   onEnd(error?: unknown): void;
 }
 
+/** First and largest size of the memory that is read into, where the runtime does that. */
+const READ_BYTES = { first: 4 * 1024, most: 256 * 1024 } as const;
+
 export class Receiver {
   lastFrameAt: number = performance.now();
   frames = 0;
@@ -57,9 +60,14 @@ export class Receiver {
     try {
       const aead = await this.#aead;
       let first = true;
+      // Grows with what comes, so that an idle session holds little.
+      let into = new Uint8Array(READ_BYTES.first);
       for (;;) {
-        const chunk = await this.#conn.read();
+        const chunk = await this.#conn.read({ into });
         if (chunk === null) break;
+        if (chunk.buffer === into.buffer && chunk.length === into.length) {
+          into = new Uint8Array(Math.min(2 * into.length, READ_BYTES.most));
+        }
         if (first) this.#events.onFirstBytes();
         first = false;
         // Not awaited where nothing is to be awaited: that would cost every small frame a turn.

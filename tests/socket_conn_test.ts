@@ -14,11 +14,13 @@ class FakeSocket implements RawSocket {
   readonly written: Uint8Array[] = [];
   /** A shutdown that never settles, whatever happens. */
   stuck = false;
+  into: Uint8Array | undefined;
   answerRead: ((chunk: Uint8Array | null | Error) => void) | undefined;
   answerWrite: ((error?: Error) => void) | undefined;
   shutdownError: Error | undefined;
 
-  read(): Promise<Uint8Array | null> {
+  read(into?: Uint8Array): Promise<Uint8Array | null> {
+    this.into = into;
     assertEquals(this.answerRead, undefined, "a second read at the same time");
     this.asked.push("read");
     return new Promise((resolve, reject) => {
@@ -125,6 +127,26 @@ test("nothing is read before somebody wants it, and one chunk for each read", as
   assertEquals(await second, null);
   assertEquals(await conn.read(), null);
   assertEquals(raw.asked, ["read", "read"]);
+  conn.abort();
+});
+
+test("memory to read into is that of the first reader, if it cannot go away", async () => {
+  const raw = new FakeSocket();
+  const conn = open(raw);
+  const into = new Uint8Array(8);
+  const { signal } = new AbortController();
+  const given: (Uint8Array | undefined)[] = [];
+  const reads = [{ into }, {}, { into, signal }, { into: new Uint8Array(0) }, { into }].map((it) =>
+    conn.read(it)
+  );
+  for (const read of reads) {
+    given.push(raw.into);
+    raw.answerRead!(pattern(3));
+    await read;
+    await sleep(1);
+  }
+  assertEquals(given, [into, undefined, undefined, undefined, into]);
+  assert(given[0] === into && given[4] === into);
   conn.abort();
 });
 
