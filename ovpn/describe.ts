@@ -3,11 +3,12 @@
  *
  * @module
  */
-import type { ManagementEvent, StateEvent } from "./event.ts";
+import { loggedWithoutSecrets, REDACTED } from "./_redact.ts";
+import type { ClientEvent, ManagementEvent, PasswordEvent, StateEvent } from "./event.ts";
 
 /**
- * A short text for a log or a terminal: the words of the Go package's `String()`. Left out are auth tokens, passwords of
- * clients, challenge states and responses, URLs to log in at, and in `LOG` the arguments of commands that carry such.
+ * A short text for a log or a terminal: the words of the Go package's `String()`, as far as it has any. Left out are auth tokens,
+ * passwords and answers of clients, challenge states, URLs to log in at, and in `LOG` the arguments of commands that carry such.
  *
  * @example
  * ```ts
@@ -31,11 +32,35 @@ export function describeEvent(event: ManagementEvent): string {
     case "FATAL":
       return `${event.type}: ${event.message}`;
     case "LOG":
-      return `LOG: ${withoutSecrets("LOG", bodyOf(event.raw))}`;
+      return `LOG: ${loggedWithoutSecrets(bodyOf(event.raw))}`;
+    case "CLIENT":
+      return `CLIENT: ${describeClient(event)}`;
+    case "UPDOWN":
+      return `UPDOWN: ${event.kind}${faultsOf(event)}`;
+    case "CLIENT_ENV":
+    case "UPDOWN_ENV": {
+      const keyword = event.type.slice(0, -"_ENV".length);
+      if (event.end) return `${keyword}: ENV,END`;
+      return `${keyword}: ENV,${event.name}=${shown(event, "value")}`;
+    }
+    case "PASSWORD":
+      return `PASSWORD: ${describePassword(event)}`;
+    case "INFOMSG":
+      if (event.kind === "other") return `INFOMSG: ${REDACTED}`;
+      if (event.kind === "OPEN_URL") return `INFOMSG: OPEN_URL:${REDACTED}`;
+      return `INFOMSG: ${event.kind}:${shown(event, "flags")}:${
+        event.kind === "CR_TEXT" ? event.text : REDACTED
+      }`;
+    case "dropped": {
+      const counts = [...event.counts].map(([type, count]) => `${count} ${type}`);
+      return `dropped: ${counts.join(", ")}`;
+    }
     case "malformed":
       return `Malformed Event ${quote(event.text)}`;
     case "unknown":
-      return `${event.keyword}: ${withoutSecrets(event.keyword, event.body)}`;
+      return `${event.keyword}: ${shown(event, "body")}`;
+    default:
+      return `${event.type}: ${bodyOf(event.raw)}`;
   }
 }
 
@@ -45,23 +70,43 @@ function describeState({ name, description, tunnelAddress, remoteAddress }: Stat
   return description === "" ? name : `${name}: ${description}`;
 }
 
+function describeClient(event: ClientEvent): string {
+  const { kind, clientId } = event;
+  switch (kind) {
+    case "ADDRESS":
+      return `${kind},${clientId},${event.address},${event.primary ? 1 : 0}`;
+    case "CONNECT":
+    case "REAUTH":
+      return `${kind},${clientId},${event.keyId}${faultsOf(event)}`;
+    case "CR_RESPONSE":
+      return `${kind},${clientId},${event.keyId},${REDACTED}${faultsOf(event)}`;
+    default:
+      return `${kind},${clientId}${faultsOf(event)}`;
+  }
+}
+
+function describePassword(event: PasswordEvent): string {
+  if (event.kind === "auth-token") return `Auth-Token:${REDACTED}`;
+  if (event.kind === "need" || event.reason === undefined) return bodyOf(event.raw);
+  const { name, reason, dynamicChallenge } = event;
+  const text = reason.startsWith("CRV1:") ? `CRV1:${REDACTED}` : reason;
+  const question = dynamicChallenge === undefined ? "" : ` ${dynamicChallenge.text}`;
+  return `Verification Failed: '${name}' ['${text}']${question}`;
+}
+
+function faultsOf({ envFaults }: { readonly envFaults: readonly string[] }): string {
+  return envFaults.length === 0 ? "" : ` (environment: ${envFaults.join(", ")})`;
+}
+
+/** A field as `console.log` would show it. */
+function shown<T extends object>(event: T, field: keyof T & string): string {
+  const { toJSON } = event as { toJSON?: () => Record<string, unknown> };
+  return String((toJSON?.() ?? event as Record<string, unknown>)[field]);
+}
+
 function bodyOf(raw: Uint8Array): string {
   const text = new TextDecoder().decode(raw);
   return text.slice(text.indexOf(":") + 1);
-}
-
-/** What comes before a secret, by keyword of the message. */
-const SECRETS: Readonly<Record<string, RegExp>> = {
-  PASSWORD: /^Auth-Token:|^Verification Failed: '[^']*' \['CRV1:/,
-  CLIENT: /^ENV,\w*(?:password|token)\w*=|^CR_RESPONSE,\d+,\d+,/i,
-  INFOMSG: /^(?:WEB_AUTH:[^:]*|OPEN_URL|CR_TEXT:[^:]*:[^:]*):/,
-  // OpenVPN logs the commands of its managers, all but `password`.
-  LOG: /MANAGEMENT: CMD '(?:username|needstr|cr-response|client-[\w-]+|pk-sig|rsa-sig) /,
-};
-
-function withoutSecrets(keyword: string, body: string): string {
-  const found = SECRETS[keyword]?.exec(body);
-  return found ? `${body.slice(0, found.index + found[0].length)}[redacted]` : body;
 }
 
 /** As Go's `%q`, for controls: `\x00` and not `\u0000`. */

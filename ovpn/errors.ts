@@ -16,6 +16,9 @@
  * - `no-greeting`: connected, but OpenVPN says nothing: another manager has its attention, or it is stuck.
  * - `password-required`: OpenVPN asks for the management password, and there is none in the options.
  * - `wrong-password`: OpenVPN did not accept the management password.
+ * - `overflow`: a consumer was so slow that events were lost which it must not lose. Its iteration is over, the session goes on.
+ * - `guarded`: what was to be sent would harm OpenVPN now, and was not. The session goes on.
+ * - `stale`: an answer meant for an earlier client, which was not sent. The session goes on.
  * - `protocol`: the peer does not speak this protocol, or more than a limit allows.
  */
 export type ManagementErrorCode =
@@ -28,6 +31,9 @@ export type ManagementErrorCode =
   | "no-greeting"
   | "password-required"
   | "wrong-password"
+  | "overflow"
+  | "guarded"
+  | "stale"
   | "protocol";
 
 /** What a session rejects with. No message holds a password. */

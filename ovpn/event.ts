@@ -4,16 +4,57 @@
  * @module
  */
 
-/** A 64-bit counter: a number as long as that is exact, a bigint from 2^53 on. */
-export type Count = number | bigint;
+import { loggedWithoutSecrets, REDACTED, withSecrets } from "./_redact.ts";
+import { type Count, count, type EventBase, whole } from "./event_base.ts";
+import {
+  type ClientEnvEvent,
+  type ClientEvent,
+  parseClient,
+  parseUpDown,
+  type UpDownEnvEvent,
+  type UpDownEvent,
+} from "./event_client.ts";
+import { parsePassword, type PasswordEvent } from "./event_password.ts";
+import { parseRequest, type RequestEvent } from "./event_request.ts";
 
-/** What every event has. */
-export interface EventBase<Type extends string> {
-  /** The keyword on the wire, or `"unknown"`, or `"malformed"`. */
-  readonly type: Type;
-  /** The whole line as it came, without `>` and line end; for text that is not UTF-8. */
-  readonly raw: Uint8Array;
-}
+export type { EnvFault, EventEnv } from "./env.ts";
+export type { Count, EventBase } from "./event_base.ts";
+export type {
+  ClientAddressEvent,
+  ClientAuthEvent,
+  ClientEnvEvent,
+  ClientEvent,
+  ClientResponseEvent,
+  ClientSessionEvent,
+  EnvLineEvent,
+  UpDownEnvEvent,
+  UpDownEvent,
+} from "./event_client.ts";
+export type {
+  AuthTokenEvent,
+  DynamicChallenge,
+  PasswordEvent,
+  PasswordFailedEvent,
+  PasswordNeedEvent,
+  StaticChallenge,
+} from "./event_password.ts";
+export type {
+  ChallengeTextEvent,
+  InfoMsgEvent,
+  NeedCertificateEvent,
+  NeedOkEvent,
+  NeedStrEvent,
+  NotifyEvent,
+  OpenUrlEvent,
+  OtherInfoMsgEvent,
+  Pkcs11CountEvent,
+  Pkcs11EntryEvent,
+  ProxyEvent,
+  RemoteEvent,
+  RequestEvent,
+  SignEvent,
+  WebAuthEvent,
+} from "./event_request.ts";
 
 /** `>STATE:`, the state of the connection has changed (`state on`). */
 export interface StateEvent extends EventBase<"STATE"> {
@@ -95,7 +136,10 @@ export interface FatalEvent extends EventBase<"FATAL"> {
   readonly message: string;
 }
 
-/** A message of a kind that has no type here. */
+/**
+ * A message of a kind that has no type here, or one that does not fit its kind. Of `CLIENT`, `PASSWORD` and `INFOMSG` the body may be a
+ * secret, and does not show in `console.log`.
+ */
 export interface UnknownEvent extends EventBase<"unknown"> {
   /** What stands before the first colon. */
   readonly keyword: string;
@@ -109,7 +153,13 @@ export interface MalformedEvent extends EventBase<"malformed"> {
   readonly text: string;
 }
 
-/** What {@linkcode parseEvent} gives; `type` tells which. */
+/** Not of OpenVPN: in its place an iteration has lost events, because its consumer was slow. */
+export interface DroppedEvent extends EventBase<"dropped"> {
+  /** How many of which type; none but `LOG`, `BYTECOUNT`, `BYTECOUNT_CLI`, `STATE`, `ECHO` and `NOTIFY`. */
+  readonly counts: ReadonlyMap<string, number>;
+}
+
+/** What {@linkcode parseEvent} gives, and a {@linkcode DroppedEvent}, which it does not; `type` tells which. */
 export type ManagementEvent =
   | StateEvent
   | HoldEvent
@@ -119,17 +169,27 @@ export type ManagementEvent =
   | LogEvent
   | InfoEvent
   | FatalEvent
+  | ClientEvent
+  | ClientEnvEvent
+  | UpDownEvent
+  | UpDownEnvEvent
+  | PasswordEvent
+  | RequestEvent
+  | DroppedEvent
   | UnknownEvent
   | MalformedEvent;
 
 // A byte order mark is text like any other: bytes and strings give the same event.
 const UTF8 = new TextDecoder("utf-8", { ignoreBOM: true });
 const ENCODER = new TextEncoder();
+/** Keywords of messages that may be secret, in whatever form they come. */
+const SECRET_KEYWORD = /CLIENT|UPDOWN|PASSWORD|INFOMSG/i;
 const GREETING = /^OpenVPN Management Interface Version (\d{1,9})\b/;
 
 /**
- * Reads one real-time message (without the leading `>`), as a {@linkcode Demuxer} gives it. Never throws: fields that are missing are
- * empty, 0 or undefined. Text is decoded as UTF-8 with replacement characters; `raw` has the bytes.
+ * Reads one real-time message (without the leading `>`), as a {@linkcode Demuxer} gives it. Never throws. Of
+ * `STATE`, `HOLD`, `ECHO`, `LOG`, `BYTECOUNT`, `BYTECOUNT_CLI` and `INFO` fields that are missing are empty, 0 or undefined; any other
+ * message that does not fit the grammar of its keyword is `unknown`. Text is decoded as UTF-8 with replacement characters; `raw` has the bytes.
  *
  * @example
  * ```ts
@@ -151,7 +211,9 @@ export function parseEvent(line: Uint8Array | string): ManagementEvent {
       return parseState(raw, body);
     case "LOG": {
       const [time, flags, message] = fields(body, 3);
-      return { type: "LOG", raw, time: seconds(time), flags, message };
+      const event = { type: "LOG", raw, time: seconds(time), flags, message } as const;
+      const shown = loggedWithoutSecrets(message);
+      return shown === message ? event : withSecrets(event, { message: shown });
     }
     case "BYTECOUNT": {
       const [bytesIn, bytesOut] = body.split(",", 2);
@@ -170,7 +232,7 @@ export function parseEvent(line: Uint8Array | string): ManagementEvent {
     case "HOLD": {
       const last = body.lastIndexOf(":");
       const digits = last < 0 ? "" : body.slice(last + 1);
-      const message = DIGITS.test(digits) ? body.slice(0, last) : body;
+      const message = /^\d+$/.test(digits) ? body.slice(0, last) : body;
       return { type: "HOLD", raw, message, waitSeconds: whole(digits) };
     }
     case "ECHO": {
@@ -186,9 +248,20 @@ export function parseEvent(line: Uint8Array | string): ManagementEvent {
       };
     case "FATAL":
       return { type: "FATAL", raw, message: body };
+    case "CLIENT":
+      return parseClient(raw, body) ?? unknown(raw, keyword, body);
+    case "UPDOWN":
+      return parseUpDown(raw, body) ?? unknown(raw, keyword, body);
+    case "PASSWORD":
+      return parsePassword(raw, body) ?? unknown(raw, keyword, body);
     default:
-      return { type: "unknown", raw, keyword, body };
+      return parseRequest(raw, keyword, body) ?? unknown(raw, keyword, body);
   }
+}
+
+function unknown(raw: Uint8Array, keyword: string, body: string): UnknownEvent {
+  const event = { type: "unknown", raw, keyword, body } as const;
+  return SECRET_KEYWORD.test(keyword) ? withSecrets(event, { body: REDACTED }) : event;
 }
 
 /** TIME,NAME,DESC,TUN4,REMOTE,RPORT,LOCAL,LPORT[,TUN6]; 4 or 5 fields before OpenVPN 2.4. */
@@ -212,8 +285,6 @@ function parseState(raw: Uint8Array, body: string): StateEvent {
   };
 }
 
-const DIGITS = /^\d+$/;
-
 /** Cuts `body` at its first commas; the last field keeps the rest. Without the last comma there is nothing to tell apart. */
 function fields(body: string, length: 2): [string, string];
 function fields(body: string, length: 3): [string, string, string];
@@ -231,20 +302,6 @@ function fields(body: string, length: number): string[] {
   return parts;
 }
 
-/** Undefined for what is no number, and for one so large that it would not be exact. */
-function whole(digits: string | undefined): number | undefined {
-  if (digits === undefined || !DIGITS.test(digits)) return undefined;
-  const number = Number(digits);
-  return Number.isSafeInteger(number) ? number : undefined;
-}
-
 function seconds(digits: string | undefined): number {
   return whole(digits) ?? 0;
-}
-
-function count(digits: string | undefined): Count {
-  // No 64-bit number has more digits; BigInt() throws when given very many.
-  if (digits === undefined || !/^\d{1,20}$/.test(digits)) return 0;
-  const number = Number(digits);
-  return Number.isSafeInteger(number) ? number : BigInt(digits);
 }

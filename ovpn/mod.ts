@@ -19,6 +19,7 @@
  * @module
  */
 export * from "../adapters/types.ts";
+export * from "./assembler.ts";
 export * from "./client.ts";
 export { encodeCommand, MAX_ARGUMENT_BYTES, MAX_ARGUMENTS, MAX_LINE_BYTES } from "./command.ts";
 export * from "./demultiplex.ts";

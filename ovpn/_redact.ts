@@ -1,0 +1,61 @@
+/**
+ * Events with secrets: those are read by their names, and show nowhere else.
+ *
+ * @module
+ */
+
+/** What stands for a secret. */
+export const REDACTED = "[redacted]";
+
+// Node, Deno and Bun look for it.
+const INSPECT = Symbol.for("nodejs.util.inspect.custom");
+
+/** Names of environment variables whose values are secret. */
+const SECRET_NAME = /passw|token|secret/i;
+/** Answers to challenges and session tokens, wherever they are. */
+const SECRET_VALUE = /^(?:S?CRV1:|SESS_ID_)/;
+
+/**
+ * What comes before a secret in OpenVPN's log. It has the commands of its managers (all but `password`), and as a client what the server
+ * sends.
+ */
+const LOGGED_SECRET =
+  /MANAGEMENT: CMD '(?:username|needstr|cr-response|client-[\w-]+|pk-sig|rsa-sig) |\bS?CRV1:|\bSESS_ID_|\b(?:WEB_AUTH|OPEN_URL):/;
+
+/** A text of OpenVPN's log as far as there is no secret in it. */
+export function loggedWithoutSecrets(text: string): string {
+  const found = LOGGED_SECRET.exec(text);
+  return found === null ? text : `${text.slice(0, found.index + found[0].length)}${REDACTED}`;
+}
+
+/** Whether an environment variable of a client should not be shown. */
+export function isSecretVariable(name: string, value: string): boolean {
+  return SECRET_NAME.test(name) || SECRET_VALUE.test(value);
+}
+
+/**
+ * Hides the fields of `event` that `shown` has other values for, and its `raw`, in place: `console.log`, `inspect` and
+ * `JSON.stringify` show `shown` instead (`undefined` leaves the field out), and a copy by spread has none of them.
+ */
+export function withSecrets<T extends { readonly raw: Uint8Array }>(
+  event: T,
+  shown: { readonly [K in keyof T]?: unknown },
+): T {
+  hide(event, "raw");
+  for (const name in shown) hide(event, name);
+  return showAs(event, () => ({ ...event, ...shown }));
+}
+
+/** Makes `value` look like what `show` gives, in JSON like what `toJSON` gives. */
+export function showAs<T extends object>(
+  value: T,
+  show: () => unknown,
+  toJSON: () => unknown = show,
+): T {
+  Object.defineProperty(value, INSPECT, { value: show });
+  return Object.defineProperty(value, "toJSON", { value: toJSON });
+}
+
+function hide(event: object, name: string): void {
+  Object.defineProperty(event, name, { enumerable: false });
+}
