@@ -15,17 +15,17 @@ const SECRET_NAME = /passw|token|secret/i;
 /** Answers to challenges and session tokens, wherever they are. */
 const SECRET_VALUE = /^(?:S?CRV1:|SESS_ID_)/;
 
-/**
- * What comes before a secret in OpenVPN's log. It has the commands of its managers (all but `password`), and as a client what the server
- * sends.
- */
-const LOGGED_SECRET =
-  /MANAGEMENT: CMD '(?:username|needstr|cr-response|client-[\w-]+|pk-sig|rsa-sig) |\bS?CRV1:|\bSESS_ID_|\b(?:WEB_AUTH|OPEN_URL):/;
+// OpenVPN logs the commands of its managers (all but `password`), and as a client what the server sends.
+const LOGGED_COMMAND = "MANAGEMENT: CMD '";
+const SECRET_COMMAND =
+  /^MANAGEMENT: CMD '(?:username|needstr|cr-response|client-[\w-]+|pk-sig|rsa-sig) /;
+const LOGGED_SECRET = /CRV1:|SESS_ID_|WEB_AUTH:|OPEN_URL:/;
 
-/** A text of OpenVPN's log as far as there is no secret in it. */
+/** A text of OpenVPN's log as far as there is no secret in it. Every `LOG` event goes through it. */
 export function loggedWithoutSecrets(text: string): string {
-  const found = LOGGED_SECRET.exec(text);
-  return found === null ? text : `${text.slice(0, found.index + found[0].length)}${REDACTED}`;
+  const found = text.startsWith(LOGGED_COMMAND) && SECRET_COMMAND.exec(text) ||
+    LOGGED_SECRET.exec(text);
+  return found ? `${text.slice(0, found.index + found[0].length)}${REDACTED}` : text;
 }
 
 /** Whether an environment variable of a client should not be shown. */

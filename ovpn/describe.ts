@@ -31,8 +31,11 @@ export function describeEvent(event: ManagementEvent): string {
     case "INFO":
     case "FATAL":
       return `${event.type}: ${event.message}`;
-    case "LOG":
-      return `LOG: ${loggedWithoutSecrets(bodyOf(event.raw))}`;
+    case "LOG": {
+      const { message, raw } = event;
+      const body = bodyOf(raw);
+      return `LOG: ${body.slice(0, body.length - message.length)}${loggedWithoutSecrets(message)}`;
+    }
     case "CLIENT":
       return `CLIENT: ${describeClient(event)}`;
     case "UPDOWN":

@@ -210,8 +210,12 @@ export function parseEvent(line: Uint8Array | string): ManagementEvent {
     case "STATE":
       return parseState(raw, body);
     case "LOG": {
-      const [time, flags, message] = fields(body, 3);
-      const event = { type: "LOG", raw, time: seconds(time), flags, message } as const;
+      const first = body.indexOf(",");
+      const second = first < 0 ? -1 : body.indexOf(",", first + 1);
+      const time = seconds(first < 0 ? "" : body.slice(0, first));
+      const flags = second < 0 ? "" : body.slice(first + 1, second);
+      const message = second < 0 ? "" : body.slice(second + 1);
+      const event = { type: "LOG", raw, time, flags, message } as const;
       const shown = loggedWithoutSecrets(message);
       return shown === message ? event : withSecrets(event, { message: shown });
     }
@@ -236,8 +240,9 @@ export function parseEvent(line: Uint8Array | string): ManagementEvent {
       return { type: "HOLD", raw, message, waitSeconds: whole(digits) };
     }
     case "ECHO": {
-      const [time, message] = fields(body, 2);
-      return { type: "ECHO", raw, time: seconds(time), message };
+      const comma = body.indexOf(",");
+      const time = seconds(comma < 0 ? "" : body.slice(0, comma));
+      return { type: "ECHO", raw, time, message: comma < 0 ? "" : body.slice(comma + 1) };
     }
     case "INFO":
       return {
@@ -283,23 +288,6 @@ function parseState(raw: Uint8Array, body: string): StateEvent {
     localPort: whole(parts[7]),
     tunnelAddress6: parts[8] ?? "",
   };
-}
-
-/** Cuts `body` at its first commas; the last field keeps the rest. Without the last comma there is nothing to tell apart. */
-function fields(body: string, length: 2): [string, string];
-function fields(body: string, length: 3): [string, string, string];
-function fields(body: string, length: number): string[] {
-  const parts: string[] = [];
-  let from = 0;
-  while (parts.length < length - 1) {
-    const comma = body.indexOf(",", from);
-    if (comma < 0) break;
-    parts.push(body.slice(from, comma));
-    from = comma + 1;
-  }
-  if (parts.length === length - 1) parts.push(body.slice(from));
-  while (parts.length < length) parts.push("");
-  return parts;
 }
 
 function seconds(digits: string | undefined): number {

@@ -351,6 +351,7 @@ test("describeEvent() leaves secrets out", () => {
     "LOG:1,D,MANAGEMENT: CMD 'state on'": "LOG: 1,D,MANAGEMENT: CMD 'state on'",
     "LOG:1,,AUTH: Received control message: AUTH_FAILED,CRV1:R:hunter2":
       "LOG: 1,,AUTH: Received control message: AUTH_FAILED,CRV1:[redacted]",
+    "LOG:hunter2": "LOG: hunter2",
   };
   for (const [line, text] of Object.entries(expected)) assertEquals(shown(line), text, line);
 });
