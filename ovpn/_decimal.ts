@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Count } from "./event.ts";
+import type { Count } from "./event_base.ts";
 
 /** No 64-bit number has more digits. */
 const MAX_DIGITS = 20;

@@ -27,4 +27,13 @@ export * from "./demux.ts";
 export * from "./describe.ts";
 export * from "./errors.ts";
 export * from "./event.ts";
+export * from "./history.ts";
 export * from "./listener.ts";
+export type {
+  AuthRetryMode,
+  DaemonVersion,
+  LoadStats,
+  Pkcs11Entry,
+  RemoteEntry,
+} from "./reply_values.ts";
+export * from "./status.ts";

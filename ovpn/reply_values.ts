@@ -7,7 +7,7 @@
  */
 import { parseCount, parseWhole } from "./_decimal.ts";
 import { ManagementError } from "./errors.ts";
-import type { Count } from "./event.ts";
+import type { Count } from "./event_base.ts";
 
 /** The part of a reply that has values: what stood after `SUCCESS: `, and the other lines. */
 export interface ReplyText {
