@@ -7,7 +7,7 @@ import { EventBuffer } from "./_event_buffer.ts";
 import { ManagementError } from "./errors.ts";
 import type { ManagementEvent } from "./event.ts";
 
-/** Hands every event to every consumer; none of them holds more than `limit`. */
+/** Hands every event to every consumer; none of them holds more than `limit`. One that is too slow for that is left behind. */
 export class Broadcast {
   /** Events that were dropped because a consumer was slow, over all consumers. */
   dropped = 0;
@@ -39,9 +39,9 @@ export class Broadcast {
   subscribe(signal: AbortSignal | undefined): AsyncIterableIterator<ManagementEvent, undefined> {
     const consumer = this.#create(signal);
     if (signal?.aborted) return consumer;
-    if (this.#backlog !== undefined) consumer.takeOver(this.#backlog);
+    const whole = this.#backlog === undefined || consumer.takeOver(this.#backlog);
     this.#backlog = undefined;
-    if (this.#ended) consumer.end();
+    if (this.#ended || !whole) consumer.end();
     else this.#consumers.add(consumer);
     return consumer;
   }
@@ -65,6 +65,7 @@ interface Waiter {
 }
 
 class Consumer implements AsyncIterableIterator<ManagementEvent, undefined> {
+  readonly #limit: number;
   readonly #signal: AbortSignal | undefined;
   readonly #onDrop: () => void;
   readonly #onLeave: (it: Consumer) => void;
@@ -79,7 +80,8 @@ class Consumer implements AsyncIterableIterator<ManagementEvent, undefined> {
     onDrop: () => void,
     onLeave: (it: Consumer) => void,
   ) {
-    this.#events = new EventBuffer(limit);
+    this.#limit = limit;
+    this.#events = new EventBuffer(limit, onDrop);
     this.#signal = signal;
     this.#onDrop = onDrop;
     this.#onLeave = onLeave;
@@ -87,14 +89,24 @@ class Consumer implements AsyncIterableIterator<ManagementEvent, undefined> {
     else signal?.addEventListener("abort", this.#abort);
   }
 
-  takeOver(other: Consumer): void {
+  /** True if nothing has been lost: it can go on. */
+  takeOver(other: Consumer): boolean {
     this.#events = other.#events;
+    this.#error = other.#error;
+    return this.#error === undefined;
   }
 
   push(event: ManagementEvent): void {
     const waiter = this.#waiters.shift();
     if (waiter !== undefined) return waiter.resolve({ done: false, value: event });
-    if (this.#events.push(event)) this.#onDrop();
+    if (this.#error === undefined && this.#events.push(event)) return;
+    this.#onDrop();
+    this.#error ??= new ManagementError(
+      "overflow",
+      `reading events: ${this.#limit} wait to be read, and none of them may be dropped`,
+    );
+    this.end();
+    this.#onLeave(this);
   }
 
   end(): void {
