@@ -8,19 +8,11 @@ import type { Count } from "./event_base.ts";
 /** No 64-bit number has more digits. */
 const MAX_DIGITS = 20;
 
-/** Up to so many digits a number is exact. */
-const EXACT_DIGITS = 15;
-
 /** A counter of 64 bits; `undefined` for anything but 1 to 20 digits. */
 export function parseCount(text: string): Count | undefined {
   if (!isDecimal(text)) return undefined;
   const number = Number(text);
   return Number.isSafeInteger(number) ? number : BigInt(text);
-}
-
-/** A number that fits into a `number`; `undefined` for anything but 1 to 15 digits. */
-export function parseWhole(text: string): number | undefined {
-  return text.length <= EXACT_DIGITS && isDecimal(text) ? Number(text) : undefined;
 }
 
 /** True for 1 to 20 digits: an id, which is compared as text, or a counter. */

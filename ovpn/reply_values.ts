@@ -5,9 +5,10 @@
  *
  * @module
  */
-import { parseCount, parseWhole } from "./_decimal.ts";
+import { parseCount } from "./_decimal.ts";
 import { ManagementError } from "./errors.ts";
-import type { Count } from "./event_base.ts";
+import { parseEvent } from "./event.ts";
+import { type Count, whole } from "./event_base.ts";
 
 /** The part of a reply that has values: what stood after `SUCCESS: `, and the other lines. */
 export interface ReplyText {
@@ -74,7 +75,7 @@ function fail(command: string, expected: string): ManagementError {
 /** The number in a reply of the form `name=n`. */
 function numberOf({ success }: ReplyText, command: string, name: string): number {
   const prefix = `${name}=`;
-  const value = success.startsWith(prefix) ? parseWhole(success.slice(prefix.length)) : undefined;
+  const value = success.startsWith(prefix) ? whole(success.slice(prefix.length)) : undefined;
   if (value === undefined) throw fail(command, `${prefix}N`);
   return value;
 }
@@ -122,7 +123,7 @@ export function parseAuthRetry({ success }: ReplyText): AuthRetryMode {
 export function parseLoadStats({ success }: ReplyText): LoadStats {
   const [, first = "", second = "", third = ""] =
     /^nclients=(\d+),bytesin=(\d+),bytesout=(\d+)$/.exec(success) ?? [];
-  const clients = parseWhole(first);
+  const clients = whole(first);
   const bytesIn = parseCount(second);
   const bytesOut = parseCount(third);
   if (clients === undefined || bytesIn === undefined || bytesOut === undefined) {
@@ -134,8 +135,8 @@ export function parseLoadStats({ success }: ReplyText): LoadStats {
 /** Of `kill`: how many clients. A common name can hold these very words, so the count is looked for from the end. */
 export function parseKillCount({ success }: ReplyText): number {
   const digits = /^common name '.*' found, (\d+) client\(s\) killed$/s.exec(success)?.[1] ??
-    /^(\d+) client\(s\) at address .* killed$/s.exec(success)?.[1] ?? "";
-  const count = parseWhole(digits);
+    /^(\d+) client\(s\) at address .* killed$/s.exec(success)?.[1];
+  const count = whole(digits);
   if (count === undefined) throw fail("kill", "a number of clients killed");
   return count;
 }
@@ -143,7 +144,7 @@ export function parseKillCount({ success }: ReplyText): number {
 /** Of `version` without a number. */
 export function parseVersion({ lines }: ReplyText): DaemonVersion {
   const text = afterPrefix(lines, "OpenVPN Version: ");
-  const management = parseWhole(afterPrefix(lines, "Management Version: ") ?? "");
+  const management = whole(afterPrefix(lines, "Management Version: "));
   if (text === undefined || management === undefined) {
     throw fail("version", "an OpenVPN Version and a Management Version");
   }
@@ -156,7 +157,7 @@ function afterPrefix(lines: readonly string[], prefix: string): string | undefin
 
 /** Of `remote-entry-count`: a block with the number in its only line. */
 export function parseRemoteEntryCount({ lines }: ReplyText): number {
-  const count = lines.length === 1 ? parseWhole(lines[0] ?? "") : undefined;
+  const count = lines.length === 1 ? whole(lines[0]) : undefined;
   if (count === undefined) throw fail("remote-entry-count", "a number");
   return count;
 }
@@ -166,7 +167,7 @@ export function parseRemoteEntries({ lines }: ReplyText): readonly RemoteEntry[]
   return lines.map((line) => {
     const parts = line.split(",");
     const [protocol = "", state] = parts.splice(-2);
-    const index = parseWhole(parts[0] ?? "");
+    const index = whole(parts[0]);
     const port = parts.at(-1) ?? "";
     if (index === undefined || parts.length < 3 || (state !== "enabled" && state !== "disabled")) {
       throw fail("remote-entry-get", "index,host,port,protocol,enabled");
@@ -179,27 +180,23 @@ export function parseRemoteEntries({ lines }: ReplyText): readonly RemoteEntry[]
 
 /** Of `pkcs11-id-count`, whose reply is a line that a real-time message could be. */
 export function parsePkcs11Count({ lines }: ReplyText): number {
-  const count = parseWhole(afterPrefix(lines, "PKCS11ID-COUNT:") ?? "");
-  if (count === undefined) throw fail("pkcs11-id-count", "PKCS11ID-COUNT:N");
-  return count;
+  const event = parseEvent(lines[0] ?? "");
+  if (event.type !== "PKCS11ID-COUNT") throw fail("pkcs11-id-count", "PKCS11ID-COUNT:N");
+  return event.count;
 }
 
-/** Of `pkcs11-id-get`; `undefined` if there is none of this index. */
+/** Of `pkcs11-id-get`, the same; `undefined` if there is none of this index. */
 export function parsePkcs11Entry({ lines }: ReplyText): Pkcs11Entry | undefined {
-  // The id is quoted but not escaped, and a label may have quotes; in base64 there are none.
-  const [, digits = "", rest, id = "", blob = ""] =
-    /^PKCS11ID-ENTRY:'(\d+)'(, ID:'(.*)', BLOB:'([^']*)')?$/s.exec(lines[0] ?? "") ?? [];
-  const index = parseWhole(digits);
-  if (index === undefined) {
-    throw fail("pkcs11-id-get", "PKCS11ID-ENTRY:'index', ID:'...', BLOB:'...'");
-  }
-  return rest === undefined ? undefined : { index, id, blob };
+  const event = parseEvent(lines[0] ?? "");
+  if (event.type !== "PKCS11ID-ENTRY") throw fail("pkcs11-id-get", "PKCS11ID-ENTRY:'N', ID, BLOB");
+  const { index, id, blob } = event;
+  return id === undefined || blob === undefined ? undefined : { index, id, blob };
 }
 
 /** Of `push-update-broad` and `push-update-cid` (2.7): how many clients; said in a line before the verdict. */
 export function parseUpdateCount({ success, lines }: ReplyText): number {
   for (const line of [...lines, success]) {
-    const count = parseWhole(/^(?:SUCCESS: )?(\d+) client\(s\) updated$/.exec(line)?.[1] ?? "");
+    const count = whole(/^(?:SUCCESS: )?(\d+) client\(s\) updated$/.exec(line)?.[1]);
     if (count !== undefined) return count;
   }
   throw fail("push-update", "a number of clients updated");

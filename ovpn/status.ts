@@ -3,9 +3,9 @@
  *
  * @module
  */
-import { parseCount, parseWhole } from "./_decimal.ts";
+import { parseCount } from "./_decimal.ts";
 import { ManagementError } from "./errors.ts";
-import type { Count } from "./event_base.ts";
+import { type Count, whole } from "./event_base.ts";
 import {
   type ClientColumns,
   clientColumns,
@@ -240,6 +240,6 @@ function readGlobal(pair: string, cut: number, line: string, draft: Draft): void
 /** `DATE,seconds`; the date of some version may have the separator in it. */
 function readTime(text: string, separator: string): StatusTime {
   const cut = text.lastIndexOf(separator);
-  const seconds = cut < 0 ? undefined : parseWhole(text.slice(cut + 1));
+  const seconds = cut < 0 ? undefined : whole(text.slice(cut + 1));
   return { text: seconds === undefined ? text : text.slice(0, cut), seconds };
 }

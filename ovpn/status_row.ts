@@ -3,8 +3,8 @@
  *
  * @module
  */
-import { isDecimal, parseCount, parseWhole } from "./_decimal.ts";
-import { type Count, isClientId } from "./event_base.ts";
+import { isDecimal, parseCount } from "./_decimal.ts";
+import { type Count, isClientId, whole } from "./event_base.ts";
 
 /** A moment as OpenVPN tells it. */
 export interface StatusTime {
@@ -165,7 +165,7 @@ export function readClient(
   const cipher = fields[columns.cipher];
   return {
     clientId,
-    peerId: peerId === undefined ? undefined : parseWhole(peerId),
+    peerId: whole(peerId),
     commonName: defined(fields[columns.commonName]),
     username: defined(fields[columns.username]),
     realAddress: readAddress(fields[columns.realAddress]!),
@@ -226,7 +226,7 @@ function hasMacColons(text: string): boolean {
 /** `text` without the number that follows the last `mark`, and that. */
 function cutNumber(text: string, mark: string): [string, number | undefined] {
   const at = text.lastIndexOf(mark);
-  const number = at < 0 ? undefined : parseWhole(text.slice(at + 1));
+  const number = at < 0 ? undefined : whole(text.slice(at + 1));
   return number === undefined ? [text, undefined] : [text.slice(0, at), number];
 }
 
@@ -240,7 +240,7 @@ function isDecimalOrAbsent(digits: string | undefined): boolean {
 
 function timeOf(text: string | undefined, digits: string | undefined): StatusTime | undefined {
   if (text === undefined) return undefined;
-  return { text, seconds: digits === undefined ? undefined : parseWhole(digits) };
+  return { text, seconds: whole(digits) };
 }
 
 /** Reads the forms that {@linkcode StatusAddress} names. */
@@ -258,11 +258,11 @@ export function readAddress(text: string): StatusAddress {
   if (port !== undefined) {
     return { text, protocol, address: bracketed ? host.slice(1, -1) : host, port };
   }
-  const whole = rest.startsWith("[") && rest.endsWith("]") ? rest.slice(1, -1) : rest;
-  return { text, protocol, address: whole, port: undefined };
+  const address = rest.startsWith("[") && rest.endsWith("]") ? rest.slice(1, -1) : rest;
+  return { text, protocol, address, port: undefined };
 }
 
 function readPort(text: string, colon: number): number | undefined {
-  const port = parseWhole(text.slice(colon + 1));
+  const port = whole(text.slice(colon + 1));
   return port !== undefined && port <= 65535 ? port : undefined;
 }
