@@ -1,5 +1,6 @@
 /**
- * How fast lines are found and read in what OpenVPN sends, beside what one would use otherwise.
+ * How fast lines are found and read in what OpenVPN sends, and the status report of a large server, beside what one would use
+ * otherwise.
  *
  *     deno run -A bench/ovpn.ts
  *     bun bench/ovpn.ts
@@ -12,10 +13,19 @@
  * design (a prompt without a line end, an empty line, a line longer than a message can be) are left out, so that all must find the
  * same number of lines.
  *
+ * `--clients=10000` is how many clients the `status 3` report has, each with two routes. Its memory is what the heap holds more, after
+ * a collection, with the rows than with the lines alone: `node --expose-gc`, `deno run -A --v8-flags=--expose-gc`.
+ *
  * @module
  */
 import { DelimiterStream, TextLineStream } from "@std/streams";
-import { demultiplex, Demuxer, MAX_MESSAGE_BYTES, parseEvent } from "@trunkline/sockets/ovpn";
+import {
+  demultiplex,
+  Demuxer,
+  MAX_MESSAGE_BYTES,
+  parseEvent,
+  parseStatus,
+} from "@trunkline/sockets/ovpn";
 import { readdirSync, readFileSync } from "node:fs";
 import { Buffer } from "node:buffer";
 import process from "node:process";
@@ -177,6 +187,153 @@ function memoryGrowth(input: Input, bytes: number): readonly [number, number] {
   return [(early - start) / MIB, (peak - start) / MIB];
 }
 
+/** The report of a server with `clients` clients, in format 3. */
+function statusReport(clients: number): string[] {
+  const lines = [
+    "TITLE\tOpenVPN 2.6.14 x86_64-pc-linux-gnu [SSL (OpenSSL)] [LZO] [LZ4] [EPOLL]",
+    "TIME\t2026-11-21 00:27:32\t1795220852",
+    "HEADER\tCLIENT_LIST\tCommon Name\tReal Address\tVirtual Address\tVirtual IPv6 Address\t" +
+    "Bytes Received\tBytes Sent\tConnected Since\tConnected Since (time_t)\tUsername\t" +
+    "Client ID\tPeer ID\tData Channel Cipher",
+  ];
+  const routes: string[] = [];
+  for (let i = 0; i < clients; i++) {
+    const [high, low] = [i >> 8 & 255, i & 255];
+    const [name, real] = [`client-${i}.example.net`, `198.51.${high}.${low}:${1024 + i % 60000}`];
+    const [virtual, virtual6] = [`10.8.${high}.${low}`, `fd00:8::${(4096 + i).toString(16)}`];
+    const since = "2026-11-21 00:27:29\t1795220849";
+    lines.push(
+      `CLIENT_LIST\t${name}\t${real}\t${virtual}\t${virtual6}\t${i * 1_000_003}\t` +
+        `${i * 70_001}\t${since}\tuser-${i}\t${i}\t${i}\tAES-256-GCM`,
+    );
+    for (const address of [virtual, virtual6]) {
+      routes.push(`ROUTING_TABLE\t${address}\t${name}\t${real}\t${since}`);
+    }
+  }
+  const header = "Virtual Address\tCommon Name\tReal Address\tLast Ref\tLast Ref (time_t)";
+  lines.push(`HEADER\tROUTING_TABLE\t${header}`, ...routes);
+  lines.push("GLOBAL_STATS\tMax bcast/mcast queue length\t4", "GLOBAL_STATS\tdco_enabled\t0");
+  // Flat text, as lines off the wire are; what was put together above is not yet.
+  return lines.map((line) => Buffer.from(line).toString());
+}
+
+/** One way to read a status report: gives the rows. */
+interface StatusWay {
+  readonly name: string;
+  readonly rows: (lines: readonly string[]) => readonly unknown[];
+}
+
+const ADDRESS = /^(?:([a-z]+[46]?(?:-\w+)?):)?\[?([^\]]+?)\]?(?::(\d+))?$/;
+const CLIENT = new RegExp(
+  "^CLIENT_LIST\\t([^\\t]*)\\t([^\\t]*)\\t([^\\t]*)\\t([^\\t]*)\\t(\\d+)\\t(\\d+)\\t([^\\t]*)\\t(\\d+)" +
+    "\\t([^\\t]*)\\t(\\d+)\\t(\\d+)\\t([^\\t]*)$",
+);
+const ROUTE = /^ROUTING_TABLE\t([^\t]*)\t([^\t]*)\t([^\t]*)\t([^\t]*)\t(\d+)$/;
+
+const STATUS_WAYS: readonly StatusWay[] = [
+  {
+    name: "parseStatus()",
+    rows(lines) {
+      const { clients, routes } = parseStatus(lines);
+      return [clients, routes];
+    },
+  },
+  {
+    // What scripts do: an object of texts by the titles of the header.
+    name: "split() by HEADER",
+    rows(lines) {
+      const headers = new Map<string, string[]>();
+      const rows: Record<string, Record<string, string>[]> = { CLIENT_LIST: [], ROUTING_TABLE: [] };
+      for (const line of lines) {
+        const [kind = "", ...fields] = line.split("\t");
+        if (kind === "HEADER") headers.set(fields[0] ?? "", fields.slice(1));
+        const titles = headers.get(kind);
+        if (titles === undefined) continue;
+        rows[kind]?.push(Object.fromEntries(titles.map((title, i) => [title, fields[i] ?? ""])));
+      }
+      return Object.values(rows);
+    },
+  },
+  {
+    // One pattern for the columns of one version, with what parseStatus() gives of an address, numbers and dates.
+    name: "a regex per row",
+    rows(lines) {
+      const [clients, routes]: [unknown[], unknown[]] = [[], []];
+      const address = (text = "") => {
+        const [, protocol, address, port] = ADDRESS.exec(text) ?? [];
+        return { text, protocol, address, port: Number(port) };
+      };
+      for (const raw of lines) {
+        const client = CLIENT.exec(raw);
+        if (client !== null) {
+          const [, commonName, real, virtualAddress, virtualAddress6, received, sent] = client;
+          const [text, seconds, username, clientId, peerId, cipher] = client.slice(7);
+          clients.push({
+            ...{ commonName, realAddress: address(real), virtualAddress, virtualAddress6 },
+            ...{ bytesReceived: Number(received), bytesSent: Number(sent), username, clientId },
+            ...{ connectedSince: { text, seconds: Number(seconds) }, peerId, cipher, raw },
+          });
+          continue;
+        }
+        const route = ROUTE.exec(raw);
+        if (route === null) continue;
+        const [, virtualAddress = "", commonName, real, text, seconds] = route;
+        routes.push({
+          ...{ virtualAddress, cached: virtualAddress.endsWith("C"), commonName, raw },
+          ...{ realAddress: address(real), lastRef: { text, seconds: Number(seconds) } },
+        });
+      }
+      return [clients, routes];
+    },
+  },
+];
+
+/** What the heap holds more with the rows than without, in MiB; `undefined` if collections cannot be asked for. */
+function heapOf(rows: () => readonly unknown[]): number | undefined {
+  const collect = (globalThis as { gc?: () => void }).gc;
+  if (collect === undefined) return undefined;
+  collect();
+  const before = process.memoryUsage().heapUsed;
+  const kept = rows();
+  collect();
+  const after = process.memoryUsage().heapUsed;
+  return kept.length === 0 ? undefined : (after - before) / MIB;
+}
+
+function benchStatus(clients: number, rounds: number): void {
+  const lines = statusReport(clients);
+  const bytes = lines.reduce((sum, line) => sum + line.length + 2, 0);
+  const took = STATUS_WAYS.map((): number[] => []);
+  for (let round = 0; round <= rounds; round++) {
+    for (const [i, way] of STATUS_WAYS.entries()) {
+      const start = performance.now();
+      const [found, routes] = way.rows(lines) as [unknown[], unknown[]];
+      const elapsed = performance.now() - start;
+      if (found.length !== clients || routes.length !== 2 * clients) {
+        throw new Error(`${way.name} found ${found.length} clients and ${routes.length} routes`);
+      }
+      if (round > 0) took[i]?.push(elapsed);
+    }
+  }
+  const medians = took.map(median);
+  const ours = medians[0] ?? NaN;
+  console.log(
+    `\nstatus 3: ${clients} clients, ${lines.length} lines, ${(bytes / MIB).toFixed(1)} MiB\n`,
+  );
+  console.log(`${"".padEnd(24)}${"ms".padStart(8)}     MB/s     heap  parseStatus() is`);
+  for (const [i, { name, rows }] of STATUS_WAYS.entries()) {
+    const ms = medians[i] ?? NaN;
+    const heap = heapOf(() => rows(lines));
+    const columns = [
+      ms.toFixed(1).padStart(8),
+      (bytes / ms / 1000).toFixed(0).padStart(9),
+      (heap === undefined ? "-" : `${heap.toFixed(1)} MiB`).padStart(9),
+      i === 0 ? "" : `${(ms / ours).toFixed(2)} x as fast`.padStart(18),
+    ];
+    console.log(name.padEnd(24) + columns.join(""));
+  }
+}
+
 function median(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b);
   const middle = sorted.length >> 1;
@@ -197,9 +354,11 @@ async function main(): Promise<void> {
     options: {
       mib: { type: "string", default: "64" },
       rounds: { type: "string", default: "5" },
+      clients: { type: "string", default: "10000" },
     },
   });
   const rounds = positive("rounds", values.rounds);
+  const clients = positive("clients", values.clients);
   const text = recordedBlock();
   const block = Uint8Array.from(text, (character) => character.charCodeAt(0));
   const times = Math.ceil(positive("mib", values.mib) * MIB / block.length);
@@ -243,6 +402,7 @@ async function main(): Promise<void> {
     } MiB in the first quarter, ` +
       `+${peak.toFixed(1)} MiB in all`,
   );
+  benchStatus(clients, rounds);
 }
 
 await main();
