@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { parseCount } from "./_decimal.ts";
 import { MAX_MESSAGE_BYTES } from "./demux.ts";
 
 /** A 64-bit counter: a number as long as that is exact, a bigint from 2^53 on. */
@@ -32,10 +33,7 @@ export function whole(digits: string | undefined): number | undefined {
 
 /** 0 for what is no 64-bit number. */
 export function count(digits: string | undefined): Count {
-  // No 64-bit number has more digits; BigInt() throws when given very many.
-  if (digits === undefined || !/^\d{1,20}$/.test(digits)) return 0;
-  const number = Number(digits);
-  return Number.isSafeInteger(number) ? number : BigInt(digits);
+  return parseCount(digits ?? "") ?? 0;
 }
 
 /**
