@@ -52,6 +52,7 @@ export type {
 } from "./testing_client.ts";
 export { type RestartSignal, SimulationError, type SimulatorOptions } from "./testing_core.ts";
 export type { Mailbox } from "./testing_mailbox.ts";
+export type { SimulatorTransportOptions } from "./testing_process.ts";
 export type { Wanted } from "./testing_queries.ts";
 export {
   formatRecording,
@@ -69,9 +70,4 @@ export {
   type ScriptedDaemonOptions,
   startScriptedDaemon,
 } from "./testing_replay.ts";
-export {
-  type PasswordQuestion,
-  simulateDaemon,
-  SimulatedDaemon,
-  type SimulatorTransportOptions,
-} from "./testing_simulator.ts";
+export { type PasswordQuestion, simulateDaemon, SimulatedDaemon } from "./testing_simulator.ts";

@@ -4,7 +4,8 @@
  * @module
  */
 import { type Commands, type Core, leadingInteger } from "./testing_core.ts";
-import { type AuthDecision, ServedClient, type SimulatedClientOptions } from "./testing_client.ts";
+import type { AuthDecision, SimulatedClientOptions } from "./testing_client.ts";
+import { ServedClient } from "./testing_served_client.ts";
 
 /** The clients of one server. */
 export class ClientPool {

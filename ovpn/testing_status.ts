@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { ServedClient } from "./testing_client.ts";
+import type { ServedClient } from "./testing_served_client.ts";
 import { type Core, leadingInteger } from "./testing_core.ts";
 
 const CLIENT_COLUMNS =
