@@ -42,8 +42,9 @@ export function generalCommands(core: Core): Commands {
     log: { needs: 1, atLeast: true, run: (args) => history(core, core.log, args) },
     state: { run: (args) => history(core, core.state, args.length === 0 ? ["1"] : args) },
     "env-filter": {
-      run: ([filter]) => {
-        if (filter !== undefined) core.envFilter = leadingInteger(filter);
+      // Without a parameter it is no question: it sets 0.
+      run: ([filter = "0"]) => {
+        core.envFilter = leadingInteger(filter);
         success(`env_filter_level=${core.envFilter}`);
       },
     },

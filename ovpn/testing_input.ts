@@ -83,15 +83,16 @@ export function parseParameters(line: string): string[] {
     const blank = character === " " || character === "";
     let text = "";
     if (!escaped && character === "\\" && state !== "'") {
-      if (state === "between") state = "bare";
       escaped = true;
       continue;
     }
     if (state === "between") {
-      if (blank) continue;
+      // Here a backslash does not keep a blank or a comment from being one.
       if (character === "#" || character === ";") break;
-      if (character === '"' || character === "'") state = character;
-      else [state, text] = ["bare", character];
+      if (!blank) {
+        if (!escaped && (character === '"' || character === "'")) state = character;
+        else [state, text] = ["bare", character];
+      }
     } else if (state === "bare") {
       if (!escaped && blank) [state, parameter] = ["between", finish(parameters, parameter)];
       else text = character;

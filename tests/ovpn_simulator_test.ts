@@ -63,6 +63,37 @@ test("a simulator loses a line that its buffer cannot hold with what came behind
   await daemon.close();
 });
 
+test("a simulator reads words and numbers as OpenVPN does", async () => {
+  // Each was seen with OpenVPN 2.6.14.
+  const badBackslash = "ERROR: Options warning: Bad backslash";
+  const cases: readonly (readonly [string, string])[] = [
+    ["kill ho'ld'", "'ho'ld'' not found"],
+    ['kill "a\\"b\\\\"', "'a\"b\\' not found"],
+    ["kill 'a \\ b'", "'a \\ b' not found"],
+    ["kill a\\ b", "'a b' not found"],
+    ['kill \\"a', "'\"a' not found"],
+    ["kill a\tb", "'ab' not found"],
+    ["kill \\ a", "'a' not found"],
+    ["kill \\; a", "requires 1 parameter"],
+    ["kill \\", "requires 1 parameter"],
+    ["kill a\\", "ERROR: Options error: Residual parse state (2) in TCP:0"],
+    ["kill \\'a'", badBackslash],
+    ["env-filter 7x", "env_filter_level=7"],
+    ["env-filter", "env_filter_level=0"],
+    ['kill "a', 'ERROR: Options error: No closing quotation (")'],
+  ];
+  const daemon = simulateDaemon({ mode: "server" });
+  const manager = new Manager(daemon);
+  await manager.until("info\r\n");
+  for (const [line, answer] of cases) {
+    await manager.send(`${line}\n`);
+    const got = await manager.until("\r\n");
+    assert(got.includes(answer), `${line}: ${got}`);
+  }
+  await manager.conn.close();
+  await daemon.close();
+});
+
 test("a simulator serves one manager after the other, and repeats what it waits for", async () => {
   const daemon = simulateDaemon();
   const asked = daemon.askPassword("Auth", { challenge: { text: "PIN", echo: true } });
