@@ -427,8 +427,18 @@ export class SocketConn implements Conn {
       start: (controller) => {
         this.#toWritable = controller;
         this.#endStreams();
+        // `abort()` below waits for the write that is under way, which may wait for the peer. A microtask later, since the
+        // stream must not end by an error within its own abort().
+        const { signal } = controller;
+        const onAbort = () => queueMicrotask(() => this.abort(signal.reason));
+        signal.addEventListener("abort", onAbort, { once: true });
       },
-      write: (chunk) => this.write(chunk),
+      write: (chunk) =>
+        this.write(chunk).catch((error) => {
+          // What is no bytes breaks the web stream, which could then not even close the connection.
+          if (error instanceof TypeError) this.abort(error);
+          throw error;
+        }),
       close: () => {
         // From here on its own promise tells.
         this.#toWritable = undefined;

@@ -38,7 +38,7 @@ export const NATIVE_FROM_BYTES: { readonly node: number; readonly webcrypto: num
  */
 export async function loadAead(name?: AeadName): Promise<Aead> {
   if (name === undefined) return await (best ??= loadBest());
-  const aead = await LOADERS[name]();
+  const aead = await LOADERS[name]?.();
   if (aead === undefined) throw new TypeError(`this runtime has no AEAD called ${name}`);
   return aead;
 }

@@ -13,7 +13,9 @@ export const MAX_TIMEOUT_MS = 0x7fffffff;
  * @throws {RangeError}
  */
 export function requireLimit(name: string, value: number): void {
-  if (!(value > 0)) throw new RangeError(`${name} is ${value}, expected more than 0`);
+  if (typeof value !== "number" || !(value > 0)) {
+    throw new RangeError(`${name} is ${value}, expected more than 0`);
+  }
   if (name.endsWith("Ms") && value > MAX_TIMEOUT_MS) {
     throw new RangeError(`${name} is ${value}, expected at most ${MAX_TIMEOUT_MS}`);
   }

@@ -14,40 +14,36 @@ const NOTHING = new Uint8Array(0);
 export class ByteQueue {
   length = 0;
   #pieces: Uint8Array[] = [];
-  /** The memory of the last piece, if that is a block; it may go on behind the piece. */
-  #block: Uint8Array | undefined;
-  #blockSize: number = BLOCK_BYTES.first;
+  /** Where small pieces are copied to, and how far it is filled. */
+  #block: Uint8Array = NOTHING;
+  #used = 0;
 
   /** Keeps `bytes`, which nobody else may use from now on. */
   push(bytes: Uint8Array): void {
     if (bytes.length === 0) return;
     this.length += bytes.length;
-    if (bytes.length > SMALL_BYTES) {
-      this.#pieces.push(bytes);
-      this.#block = undefined;
-    } else {
-      this.#pushSmall(bytes);
-    }
+    // What is read at once, as most is, needs no block.
+    if (bytes.length > SMALL_BYTES || this.#pieces.length === 0) this.#pieces.push(bytes);
+    else this.#pushSmall(bytes);
   }
 
   #pushSmall(bytes: Uint8Array): void {
-    const last = this.#pieces.at(-1);
-    if (last === undefined) {
-      // Read at once, most of the time: a block would be for nothing.
-      this.#pieces.push(bytes);
-      return;
+    if (this.#block.length - this.#used < bytes.length) {
+      const size = Math.min(Math.max(2 * this.#block.length, BLOCK_BYTES.first), BLOCK_BYTES.most);
+      this.#block = new Uint8Array(Math.max(size, bytes.length));
+      this.#used = 0;
     }
-    const used = last.byteOffset + last.length;
-    if (this.#block === undefined || this.#block.length - used < bytes.length) {
-      this.#blockSize = Math.min(2 * this.#blockSize, BLOCK_BYTES.most);
-      this.#block = new Uint8Array(Math.max(this.#blockSize, bytes.length));
-      this.#block.set(bytes);
-      this.#pieces.push(this.#block.subarray(0, bytes.length));
-      return;
+    const { buffer } = this.#block;
+    const from = this.#used;
+    this.#block.set(bytes, from);
+    this.#used += bytes.length;
+    const last = this.#pieces.at(-1)!;
+    const goesOn = last.buffer === buffer && last.byteOffset + last.length === from;
+    if (!goesOn) this.#pieces.push(new Uint8Array(buffer, from, bytes.length));
+    else {
+      const grown = new Uint8Array(buffer, last.byteOffset, last.length + bytes.length);
+      this.#pieces[this.#pieces.length - 1] = grown;
     }
-    this.#block.set(bytes, used);
-    const grown = new Uint8Array(last.buffer, last.byteOffset, last.length + bytes.length);
-    this.#pieces[this.#pieces.length - 1] = grown;
   }
 
   /** Takes the first piece, or as much of it as `most`; empty if there is none. */
@@ -57,10 +53,7 @@ export class ByteQueue {
     const taken = first.length <= most ? first : first.subarray(0, most);
     if (taken === first) {
       this.#pieces.shift();
-      if (this.#pieces.length === 0) {
-        this.#block = undefined;
-        this.#blockSize = BLOCK_BYTES.first;
-      }
+      if (this.#pieces.length === 0) this.#block = NOTHING;
     } else {
       this.#pieces[0] = first.subarray(most);
     }
@@ -71,6 +64,6 @@ export class ByteQueue {
   clear(): void {
     this.length = 0;
     this.#pieces = [];
-    this.#block = undefined;
+    this.#block = NOTHING;
   }
 }

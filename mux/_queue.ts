@@ -30,6 +30,8 @@ export class Queue<T> {
   remove(item: T): boolean {
     const at = this.#items.indexOf(item, this.#taken);
     if (at < 0) return false;
+    // The most frequent one, and the only one that moves no others.
+    if (at === this.#taken) return this.shift() !== undefined;
     this.#items.splice(at, 1);
     if (this.#taken === this.#items.length) this.clear();
     return true;

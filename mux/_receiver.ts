@@ -29,6 +29,8 @@ export class Receiver {
   bytes = 0;
   /** True if the peer counts its frames, false if each has a nonce of its own, undefined as long as it cannot be told. */
   peerCounts: boolean | undefined;
+  /** True if the peer is this package. */
+  peerIsOurs = false;
   readonly #conn: Conn;
   readonly #key: Uint8Array;
   readonly #aead: Promise<Aead>;
@@ -140,7 +142,7 @@ export class Receiver {
     if (last === undefined) {
       const nonce = this.#lastNonce = frame.slice(NONCE_OFFSET, NONCE_OFFSET + NONCE_BYTES);
       if (!hasPrefix(frame, NONCE_MARK)) return;
-      this.peerCounts = true;
+      this.peerCounts = this.peerIsOurs = true;
       const first = nonce.subarray(NONCE_PREFIX_BYTES).every((byte) => byte === 0);
       if (!first) throw new MuxError("protocol", "the first frame of the peer is missing");
       return;

@@ -53,6 +53,7 @@ interface Outgoing {
   readonly flags: number;
   readonly length: number;
   readonly payload: Uint8Array;
+  readonly answer?: boolean;
 }
 
 export class Sender {
@@ -62,6 +63,7 @@ export class Sender {
   frames = 0;
   bytes = 0;
   writes = 0;
+  queuedAnswers = 0;
   readonly #conn: Conn;
   readonly #key: Uint8Array;
   readonly #aead: Promise<Aead>;
@@ -86,13 +88,10 @@ export class Sender {
     this.#onError = onError;
   }
 
-  /** Control frames that wait. */
-  get queuedControls(): number {
-    return this.#controls.length;
-  }
-
-  control(id: number, flags: number): void {
-    this.#controls.push({ id, flags, length: 0, payload: NOTHING });
+  /** `answer` for a frame that the peer has provoked, which are counted while they wait. */
+  control(id: number, flags: number, answer: boolean): void {
+    if (answer) this.queuedAnswers++;
+    this.#controls.push({ id, flags, length: 0, payload: NOTHING, answer });
     this.#start();
   }
 
@@ -108,6 +107,13 @@ export class Sender {
     source.readyToSend = true;
     this.#ready.push(source);
     this.#start();
+  }
+
+  /** Forgets a stream that has nothing to send any more; it may be many that wait for a transport which takes nothing. */
+  leave(source: Source): void {
+    if (source.creditQueued) this.#creditors.remove(source);
+    if (source.readyToSend) this.#ready.remove(source);
+    source.creditQueued = source.readyToSend = false;
   }
 
   /** Resolves when all that waits is with the transport; never, if that fails or `stop()` is called. */
@@ -172,7 +178,10 @@ export class Sender {
   #next(): Outgoing | undefined {
     // In this order: the frame that ends a stream is queued when its last data are taken.
     const control = this.#controls.shift();
-    if (control !== undefined) return control;
+    if (control !== undefined) {
+      if (control.answer) this.queuedAnswers--;
+      return control;
+    }
     for (let source = this.#creditors.shift(); source; source = this.#creditors.shift()) {
       source.creditQueued = false;
       const length = source.takeCredit();

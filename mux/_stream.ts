@@ -23,7 +23,7 @@ export interface Link {
   credit(source: Source): void;
   /** There is something to send, see `takeData()`. */
   data(source: Source): void;
-  /** The stream is over. */
+  /** The stream is over, and has nothing to send. */
   forget(stream: StreamCore): void;
 }
 
@@ -31,6 +31,8 @@ type Read = Waiter<Uint8Array | null> & { readonly most: number };
 
 interface Write extends Settle {
   readonly bytes: Uint8Array;
+  /** Of `bytes` when they were given: less if somebody has transferred them since. */
+  readonly size: number;
   taken: number;
 }
 
@@ -42,6 +44,8 @@ export class StreamCore implements Source {
   /** What its user holds, once there is one. */
   facade: MuxStream | undefined;
   readonly #link: Link;
+  #tellReadError: ((error: MuxError) => void) | undefined;
+  #tellWriteError: ((error: MuxError) => void) | undefined;
   #settleClosed!: { resolve(): void; reject(error: MuxError): void };
   #settled = false;
 
@@ -51,7 +55,6 @@ export class StreamCore implements Source {
   #receiveWindow = WINDOW_BYTES;
   /** Read, or thrown away, and not granted again yet. */
   #consumed = 0;
-  #announce = false;
   /** How reading ends, behind what was received: in order (null) or by an error. */
   #readEnd: null | MuxError | undefined;
   #readDeadline = new Deadline(() => this.#expireReads());
@@ -114,16 +117,14 @@ export class StreamCore implements Source {
 
   /** Tells the peer that its open was seen, by a grant of nothing: harmless to gomux, which has no other word for it. */
   announce(): void {
-    if (this.#forgotten) return;
-    this.#announce = true;
-    this.#link.credit(this);
+    // Also of one that is over by now: the opener waits for it before it opens more.
+    this.#link.control(this.id, FLAG.WINDOW_UPDATE);
   }
 
   takeCredit(): number | undefined {
     if (this.#forgotten) return undefined;
     const length = Math.min(this.#consumed, MAX_PAYLOAD_BYTES);
-    if (length === 0 && !this.#announce) return undefined;
-    this.#announce = false;
+    if (length === 0) return undefined;
     this.#consumed -= length;
     this.#receiveWindow += length;
     if (this.#consumed >= CREDIT_BYTES) this.#link.credit(this);
@@ -148,10 +149,17 @@ export class StreamCore implements Source {
   #endReading(end: null | MuxError): void {
     if (this.#readEnd !== undefined) return;
     this.#readEnd = end;
+    if (end !== null && this.#received.length === 0) this.#tellReadError?.(end);
     for (let read = this.#reads.shift(); read; read = this.#reads.shift()) {
       if (end === null) read.resolve(null);
       else read.reject(end);
     }
+  }
+
+  /** Tells an error that ends reading, behind all that was received: a web stream has to hear of it while nobody reads. */
+  hearReadError(tell: (error: MuxError) => void): void {
+    this.#tellReadError = tell;
+    if (this.#readEnd && this.#received.length === 0) tell(this.#readEnd);
   }
 
   #expireReads(): void {
@@ -162,7 +170,14 @@ export class StreamCore implements Source {
 
   // Writing.
 
-  write(bytes: Uint8Array, { signal }: WaitOptions = {}): Promise<void> {
+  write(bytes: Uint8Array, options: WaitOptions = {}): Promise<void> {
+    const written = this.#write(bytes, options);
+    // Whoever does not wait for each hears of it by the next one, or by `closed`.
+    written.catch(() => {});
+    return written;
+  }
+
+  #write(bytes: Uint8Array, { signal }: WaitOptions): Promise<void> {
     if (!(bytes instanceof Uint8Array)) {
       return Promise.reject(new TypeError("what is written is a Uint8Array"));
     }
@@ -173,6 +188,7 @@ export class StreamCore implements Source {
     return new Promise((resolve, reject) => {
       const write: Write = {
         bytes,
+        size: bytes.length,
         taken: 0,
         resolve: () => (this.#taken.delete(write), resolve()),
         reject: (error) => (this.#taken.delete(write), reject(cutShort(error, write.taken))),
@@ -201,19 +217,29 @@ export class StreamCore implements Source {
     const room = Math.min(most, this.#sendWindow, this.#queued);
     const first = this.#writes.first();
     if (room === 0 || first === undefined) return undefined;
-    this.#queued -= room;
-    this.#sendWindow -= room;
+    if (first.bytes.length !== first.size) {
+      this.abort(new TypeError("the bytes of a write were transferred before they were sent"));
+      return undefined;
+    }
     let payload: Uint8Array;
     if (first.bytes.length - first.taken >= room) {
       payload = this.#takeFrom(first, room, taken);
     } else {
       payload = new Uint8Array(room);
       for (let at = 0; at < room;) {
-        const part = this.#takeFrom(this.#writes.first()!, room - at, taken);
+        const write = this.#writes.first()!;
+        if (write.bytes.length !== write.size) {
+          // The next turn tells.
+          payload = payload.subarray(0, at);
+          break;
+        }
+        const part = this.#takeFrom(write, room - at, taken);
         payload.set(part, at);
         at += part.length;
       }
     }
+    this.#queued -= payload.length;
+    this.#sendWindow -= payload.length;
     if (this.#queued === 0) this.#sayFarewell();
     return payload;
   }
@@ -234,14 +260,16 @@ export class StreamCore implements Source {
   #takeBack(write: Write, error: MuxError): void {
     write.reject(error);
     if (!this.#writes.remove(write)) return;
-    this.#queued -= write.bytes.length - write.taken;
+    this.#queued -= write.size - write.taken;
     if (this.#queued === 0) this.#sayFarewell();
   }
 
   #expireWrites(): void {
-    for (const write of [...this.#taken, ...this.#writes]) {
-      this.#takeBack(write, this.#timedOut("write", write.taken));
-    }
+    const writes = [...this.#taken, ...this.#writes];
+    this.#writes.clear();
+    this.#queued = 0;
+    for (const write of writes) write.reject(this.#timedOut("write", write.taken));
+    this.#sayFarewell();
   }
 
   onWindowUpdate(length: number): void {
@@ -252,9 +280,16 @@ export class StreamCore implements Source {
     if (this.#queued > 0 && length > 0) this.#link.data(this);
   }
 
+  /** Tells an end of writing that is not of the writer's own making. */
+  hearWriteError(tell: (error: MuxError) => void): void {
+    this.#tellWriteError = tell;
+    if (this.#writeEnd !== undefined && this.#farewell === undefined) tell(this.#writeEnd);
+  }
+
   /** Writes fail from now on, and so do those that wait. */
   #endWriting(error: MuxError): void {
     this.#writeEnd ??= error;
+    this.#tellWriteError?.(error);
     this.#queued = 0;
     for (const write of [...this.#taken, ...this.#writes]) write.reject(error);
     this.#writes.clear();
@@ -318,6 +353,7 @@ export class StreamCore implements Source {
     }, this.#link.closeTimeoutMs);
     const flushed = this.#finish(FLAG.CLOSE_STREAM, error);
     this.#writeEnd = error;
+    this.#tellWriteError?.(error);
     this.#close = flushed.then(() => clearTimeout(timer)).then(() => this.closed);
     this.#close.catch(() => {});
     return this.#close;
@@ -400,11 +436,12 @@ export class StreamCore implements Source {
   // Deadlines.
 
   setReadDeadline(when: Date | number | undefined): void {
-    this.#readDeadline.set(when);
+    // Nothing waits any more, and a timer would keep the process alive.
+    if (!this.#settled) this.#readDeadline.set(when);
   }
 
   setWriteDeadline(when: Date | number | undefined): void {
-    this.#writeDeadline.set(when);
+    if (!this.#settled) this.#writeDeadline.set(when);
   }
 
   #error(code: MuxErrorCode, text: string, cause?: unknown): MuxError {

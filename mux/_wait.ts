@@ -36,10 +36,25 @@ export function waitIn<T, Extra extends object>(
   });
 }
 
+/** `promise`, for as long as `signal` lets us wait for it. */
+export function until<T>(
+  promise: Promise<T>,
+  signal: AbortSignal | undefined,
+  doing: string,
+): Promise<T> {
+  if (signal === undefined) return promise;
+  if (signal.aborted) return Promise.reject(abortedError(signal, doing));
+  return new Promise((resolve, reject) => {
+    const onAbort = () => reject(abortedError(signal, doing));
+    signal.addEventListener("abort", onAbort, { once: true });
+    promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", onAbort));
+  });
+}
+
 /** What a wait rejects with that `signal` has ended. */
 export function abortedError(signal: AbortSignal, doing: string, written?: number): MuxError {
   const code = signal.reason?.name === "TimeoutError" ? "timeout" : "aborted";
-  return new MuxError(code, `${doing}: aborted`, {
+  return new MuxError(code, `${doing}: ${code === "timeout" ? "no time left" : "aborted"}`, {
     cause: signal.reason,
     ...(written !== undefined && { written }),
   });

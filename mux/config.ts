@@ -55,9 +55,17 @@ const DEFAULTS: Limits = {
 /**
  * The limits in `options`, and the defaults of the others.
  *
+ * @throws {TypeError} if there is no psk
  * @throws {RangeError} for one that is not positive, or a time that no timer takes
  */
 export function limitsOf(options: MuxOptions): Limits {
+  if (typeof options?.psk !== "string" && !(options?.psk instanceof Uint8Array)) {
+    throw new TypeError("a psk is a string or a Uint8Array");
+  }
+  const { aead } = options;
+  if (aead && (typeof aead.seal !== "function" || typeof aead.open !== "function")) {
+    throw new TypeError("an aead has seal() and open()");
+  }
   const limits: Record<string, number> = { ...DEFAULTS };
   for (const name of Object.keys(DEFAULTS)) {
     const value = options[name as keyof Limits] ?? limits[name]!;

@@ -70,6 +70,7 @@ export function server(duplex: Duplex | Conn, options: MuxOptions): Mux {
  * @throws {ConnectError} if there is no connection
  */
 export async function dial(address: Address | string, options: MuxDialOptions): Promise<Mux> {
+  limitsOf(options);
   const conn = await (options.transport ?? auto).connect(address, options);
   try {
     return client(conn, options);
@@ -87,7 +88,9 @@ export class MuxListener implements AsyncIterable<Mux>, AsyncDisposable {
   /** Takes over a listener. */
   constructor(listener: Listener, options: MuxOptions) {
     this.#listener = listener;
-    this.#options = options;
+    const { psk } = options;
+    // A copy: who wipes theirs wants to do so at once, and sessions come later.
+    this.#options = { ...options, psk: typeof psk === "string" ? psk : psk.slice() };
   }
 
   /** Where it listens, with the real port. */

@@ -144,7 +144,9 @@ function frameBytes(bytes: Uint8Array, at: number): number {
   const flags = readUint32(bytes, at + 8);
   const most = flags === FLAG.WINDOW_UPDATE ? MAX_WINDOW_UPDATE : MAX_PAYLOAD_BYTES;
   if (length > most) {
-    throw new MuxError("protocol", `a frame says that its length is ${length}, at most ${most} is`);
+    const text =
+      `a frame says that its length is ${length}, at most ${most} is: is the peer no mux?`;
+    throw new MuxError("protocol", text);
   }
   return HEADER_BYTES + (flags === FLAG.DATA ? length : 0) + TAG_BYTES;
 }

@@ -11,15 +11,15 @@ import { Queue } from "./_queue.ts";
 import { Receiver } from "./_receiver.ts";
 import { Sender } from "./_sender.ts";
 import { type Link, StreamCore } from "./_stream.ts";
-import { abortedError, type Waiter, waitIn } from "./_wait.ts";
+import { abortedError, until, type Waiter, waitIn } from "./_wait.ts";
 import { type Limits, limitsOf, type MuxOptions } from "./config.ts";
 import { MuxError } from "./errors.ts";
 import { FLAG } from "./frame.ts";
 import { deriveKey } from "./key.ts";
 import { MuxStream } from "./stream.ts";
 
-/** Control frames that may wait for a transport that takes nothing: a peer that makes us answer without reading gets no further. */
-const MAX_QUEUED_CONTROLS = 100_000;
+/** Frames for streams of the peer that may wait for a transport that takes nothing: who makes us answer without reading gets no further. */
+const MAX_QUEUED_ANSWERS = 100_000;
 
 /** What {@linkcode Mux.stats} tells. */
 export interface MuxStats {
@@ -64,6 +64,11 @@ export interface MuxStats {
  * 3. `closed` resolves after an orderly end, ours or the peer's; it rejects otherwise. Ignoring it never makes an unhandled rejection.
  */
 export class Mux implements AsyncIterable<MuxStream>, AsyncDisposable {
+  /**
+   * Resolves with the first frame of the peer that can be opened, so that it is known to have the psk; rejects with what ended the session
+   * before. A gomux says nothing by itself. Ignoring it is safe.
+   */
+  readonly ready: Promise<void>;
   /** Settles with the end of the session. */
   readonly closed: Promise<void>;
   readonly #conn: Conn;
@@ -71,8 +76,11 @@ export class Mux implements AsyncIterable<MuxStream>, AsyncDisposable {
   readonly #limits: Limits;
   readonly #sender: Sender;
   readonly #receiver: Receiver;
+  /** Settles when nothing more can come. */
+  readonly #reading: Promise<void>;
   readonly #link: Link;
   #aead: Aead | undefined;
+  #settleReady!: { resolve(): void; reject(error: MuxError): void };
   #settleClosed!: { resolve(): void; reject(error: MuxError): void };
 
   readonly #streams = new Map<number, StreamCore>();
@@ -106,6 +114,8 @@ export class Mux implements AsyncIterable<MuxStream>, AsyncDisposable {
     const key = deriveKey(options.psk);
     this.#isClient = isClient;
     this.#nextId = isClient ? 0 : 1;
+    this.ready = new Promise((resolve, reject) => this.#settleReady = { resolve, reject });
+    this.ready.catch(() => {});
     this.closed = new Promise((resolve, reject) => this.#settleClosed = { resolve, reject });
     this.closed.catch(() => {});
     const aead = (options.aead ? Promise.resolve(options.aead) : loadAead()).then((it) =>
@@ -129,7 +139,7 @@ export class Mux implements AsyncIterable<MuxStream>, AsyncDisposable {
     // would be something to guess the psk by.
     if (isClient) this.#control(0, FLAG.KEEPALIVE);
     this.#watch();
-    this.#receiver.run();
+    this.#reading = this.#receiver.run();
   }
 
   /** Our end of the transport, if it tells. */
@@ -214,21 +224,21 @@ export class Mux implements AsyncIterable<MuxStream>, AsyncDisposable {
    *
    * @throws {MuxError} `timeout` if that takes longer than `closeTimeoutMs`, or what ended the session before
    */
-  close(): Promise<void> {
-    if (this.#close !== undefined) return this.#close;
-    this.#close = this.#end === undefined ? this.#doClose() : this.closed;
+  close({ signal }: WaitOptions = {}): Promise<void> {
+    this.#close ??= this.#end === undefined ? this.#doClose() : this.closed;
     // Who ignores it hears of it by `closed`.
     this.#close.catch(() => {});
-    return this.#close;
+    return until(this.#close, signal, "closing");
   }
 
   async #doClose(): Promise<void> {
     const error = new MuxError("closed", "the session is closed");
     this.#rejectWaiting(error);
+    const { closeTimeoutMs } = this.#limits;
+    const until = performance.now() + closeTimeoutMs;
     const late = setTimeout(() => {
-      const { closeTimeoutMs } = this.#limits;
       this.#fail(new MuxError("timeout", `closing: not done within ${closeTimeoutMs} ms`));
-    }, this.#limits.closeTimeoutMs);
+    }, closeTimeoutMs);
     const live = [...this.#streams.values()].map((core) => core.close().catch(() => {}));
     await Promise.race([Promise.all(live), this.closed.catch(() => {})]);
     if (this.#end === undefined && !this.#peerClosed) {
@@ -238,15 +248,27 @@ export class Mux implements AsyncIterable<MuxStream>, AsyncDisposable {
       await Promise.race([this.#sender.idle(), this.closed.catch(() => {})]);
     }
     clearTimeout(late);
-    if (this.#end === undefined) await this.#finish(error);
+    if (this.#end === undefined) await this.#finish(error, until - performance.now());
     return this.closed;
   }
 
-  /** The end in order: by our farewell, or the peer's. */
-  async #finish(error: MuxError): Promise<void> {
+  /**
+   * The end in order: by our farewell, or the peer's. Reads on until the peer's own end: what comes for a socket that is closed resets the
+   * connection, under our last frames that are still on their way.
+   */
+  async #finish(error: MuxError, timeoutMs: number): Promise<void> {
     this.#settle(error);
-    // Reads on until the peer's own end: closing with unread input would reset the connection under our last frames.
+    const late = setTimeout(() => {
+      if (!this.#peerClosed) {
+        const text = "closing: the peer did not end the transport, and may not have everything";
+        this.#settleClosed.reject(new MuxError("timeout", text));
+      }
+      this.#conn.abort(error);
+    }, timeoutMs);
+    await this.#conn.closeWrite().catch(() => {});
+    await this.#reading;
     await this.#conn.close().catch(() => {});
+    clearTimeout(late);
     this.#settleClosed.resolve();
   }
 
@@ -269,7 +291,9 @@ export class Mux implements AsyncIterable<MuxStream>, AsyncDisposable {
 
   #open(): MuxStream {
     // After 2^31 of them they begin anew.
-    while (this.#streams.has(this.#nextId)) this.#nextId = (this.#nextId + 2) >>> 0;
+    while (this.#streams.has(this.#nextId) || this.#unseen.has(this.#nextId)) {
+      this.#nextId = (this.#nextId + 2) >>> 0;
+    }
     const id = this.#nextId;
     this.#nextId = (id + 2) >>> 0;
     this.#lastOpened = Math.max(this.#lastOpened, id);
@@ -293,19 +317,26 @@ export class Mux implements AsyncIterable<MuxStream>, AsyncDisposable {
     return core.facade ??= new MuxStream(core, this.#conn);
   }
 
-  #forget({ id }: StreamCore): void {
-    this.#streams.delete(id);
-    this.#unseen.delete(id);
+  #forget(core: StreamCore): void {
+    this.#sender.leave(core);
+    this.#streams.delete(core.id);
+    // One of ours tells when it has accepted or refused the stream, closed or not; a gomux may never.
+    if (!this.#receiver.peerIsOurs) this.#unseen.delete(core.id);
     this.#openWaiting();
   }
 
   #control(id: number, flags: number): void {
     if (this.#farewell) return;
-    this.#sender.control(id, flags);
-    if (this.#sender.queuedControls > MAX_QUEUED_CONTROLS) {
-      const text = `more than ${MAX_QUEUED_CONTROLS} frames wait for a peer that does not read`;
+    this.#sender.control(id, flags, this.#isTheirs(id));
+    if (this.#sender.queuedAnswers > MAX_QUEUED_ANSWERS && this.#close === undefined) {
+      const text = `more than ${MAX_QUEUED_ANSWERS} frames wait for a peer that does not read`;
       this.#fail(new MuxError("limit", text));
     }
+  }
+
+  /** Whether the peer gives that number. */
+  #isTheirs(id: number): boolean {
+    return (id & 1) === (this.#isClient ? 1 : 0);
   }
 
   // What the peer sends.
@@ -313,6 +344,7 @@ export class Mux implements AsyncIterable<MuxStream>, AsyncDisposable {
   #onFrame(id: number, flags: number, length: number, payload: Uint8Array): void {
     if (!this.#authenticated) {
       this.#authenticated = true;
+      this.#settleReady.resolve();
       clearTimeout(this.#handshake);
       if (!this.#isClient) this.#control(0, FLAG.KEEPALIVE);
     }
@@ -321,8 +353,8 @@ export class Mux implements AsyncIterable<MuxStream>, AsyncDisposable {
     if (flags === FLAG.CLOSE_MUX) return this.#onFarewell();
     if (flags === FLAG.KEEPALIVE || flags > FLAG.CLOSE_MUX) return;
     const stream = this.#streams.get(id);
-    if (stream === undefined) return this.#onStray(id);
     if (this.#unseen.delete(id)) this.#openWaiting();
+    if (stream === undefined) return this.#onStray(id);
     if (flags === FLAG.DATA) stream.onData(payload);
     else if (flags === FLAG.WINDOW_UPDATE) stream.onWindowUpdate(length);
     else if (flags === FLAG.CLOSE_READ) stream.onCloseRead();
@@ -331,7 +363,7 @@ export class Mux implements AsyncIterable<MuxStream>, AsyncDisposable {
   }
 
   #onOpen(id: number): void {
-    if ((id & 1) === (this.#isClient ? 0 : 1)) {
+    if (!this.#isTheirs(id)) {
       const text =
         `the peer opens stream ${id}, which is a number of ours: are both clients, or both servers?`;
       throw new MuxError("protocol", text);
@@ -355,8 +387,7 @@ export class Mux implements AsyncIterable<MuxStream>, AsyncDisposable {
 
   /** Leftovers for a stream that is over are legal, however many; for one that never was they are not, and gomux sends none. */
   #onStray(id: number): void {
-    const ours = (id & 1) === (this.#isClient ? 0 : 1);
-    if (id <= (ours ? this.#lastOpened : this.#lastAccepted)) {
+    if (id <= (this.#isTheirs(id) ? this.#lastAccepted : this.#lastOpened)) {
       this.#late++;
       return;
     }
@@ -370,7 +401,7 @@ export class Mux implements AsyncIterable<MuxStream>, AsyncDisposable {
     this.#farewell = this.#peerClosed = true;
     if (this.#close === undefined) {
       this.#close = this.closed;
-      this.#finish(error);
+      this.#finish(error, this.#limits.closeTimeoutMs);
     } else {
       // We are closing too: what it has not taken by now, it never will.
       for (const core of [...this.#streams.values()]) core.onSessionEnd(error);
@@ -384,9 +415,12 @@ export class Mux implements AsyncIterable<MuxStream>, AsyncDisposable {
     if (this.#peerClosed) return;
     if (cause instanceof MuxError) return this.#fail(cause);
     const how = cause === undefined ? "ended without a farewell" : "failed";
-    this.#fail(
-      new MuxError("truncated", `the transport ${how}`, cause === undefined ? {} : { cause }),
-    );
+    // A server of ours ends the transport of a client that has another psk, without a word.
+    const hint = this.#authenticated
+      ? ""
+      : " before any frame of the peer: is its psk another one?";
+    const options = cause === undefined ? {} : { cause };
+    this.#fail(new MuxError("truncated", `the transport ${how}${hint}`, options));
   }
 
   /** Reading tells it too, mostly, and after all that the peer had still to say. */
@@ -407,10 +441,12 @@ export class Mux implements AsyncIterable<MuxStream>, AsyncDisposable {
 
   #settle(error: MuxError): void {
     this.#end = error;
+    this.#settleReady.reject(error);
     clearTimeout(this.#timer);
     clearTimeout(this.#handshake);
     clearTimeout(this.#grace);
     this.#sender.stop(error);
+    this.#unseen.clear();
     this.#rejectWaiting(error);
     for (const core of [...this.#streams.values()]) core.onSessionEnd(error);
   }
@@ -432,6 +468,7 @@ export class Mux implements AsyncIterable<MuxStream>, AsyncDisposable {
   // Time.
 
   #awaitHandshake(): void {
+    if (this.#end !== undefined) return;
     const { handshakeTimeoutMs } = this.#limits;
     this.#handshake = setTimeout(() => {
       const text = `no whole frame of the peer within ${handshakeTimeoutMs} ms of its first bytes`;
@@ -450,6 +487,7 @@ export class Mux implements AsyncIterable<MuxStream>, AsyncDisposable {
     if (now >= written + keepaliveMs) {
       this.#control(0, FLAG.KEEPALIVE);
       written = now;
+      if (this.#end !== undefined) return;
     }
     const due = Math.min(written + keepaliveMs, this.#receiver.lastFrameAt + idleTimeoutMs);
     this.#timer = setTimeout(() => this.#watch(), Math.max(1, due - now));

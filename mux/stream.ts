@@ -5,6 +5,8 @@
  */
 import type { Address, Conn, PeerCredentials, TlsInfo, WaitOptions } from "../adapters/types.ts";
 import type { StreamCore } from "./_stream.ts";
+import { until } from "./_wait.ts";
+import type { MuxErrorCode } from "./errors.ts";
 
 /** Bytes that `writable` holds before it says that it is full. */
 const WRITABLE_BYTES = 64 * 1024;
@@ -83,9 +85,9 @@ export class MuxStream implements Conn {
     return this.#core.write(bytes, options);
   }
 
-  /** Sends what was written, then the end; reading goes on. */
-  closeWrite(): Promise<void> {
-    return this.#core.closeWrite();
+  /** Sends what was written, then the end; reading goes on. `signal` ends the wait alone. */
+  closeWrite({ signal }: WaitOptions = {}): Promise<void> {
+    return until(this.#core.closeWrite(), signal, `stream ${this.id}: closing`);
   }
 
   /** Reads no more: what was not read is thrown away, and the peer's writes fail. Writing goes on. */
@@ -95,12 +97,12 @@ export class MuxStream implements Conn {
   }
 
   /**
-   * Sends what was written, then closes both directions. What was not read is thrown away.
+   * Sends what was written, then closes both directions. What was not read is thrown away. `signal` ends the wait alone.
    *
-   * @throws {MuxError} `timeout` if the peer does not take it within `closeTimeoutMs`
+   * @throws {MuxError} `timeout` if the peer does not take it within `closeTimeoutMs`: it then sees an ordinary end behind a part of it
    */
-  close(): Promise<void> {
-    return this.#core.close();
+  close({ signal }: WaitOptions = {}): Promise<void> {
+    return until(this.#core.close(), signal, `stream ${this.id}: closing`);
   }
 
   /**
@@ -134,6 +136,9 @@ export class MuxStream implements Conn {
   get readable(): ReadableStream<Uint8Array> {
     return this.#readable ??= new ReadableStream({
       type: "bytes",
+      start: (controller) => {
+        this.#core.hearReadError((error) => controller.error(error));
+      },
       pull: async (controller) => {
         const into = controller.byobRequest;
         const view = into?.view;
@@ -154,8 +159,25 @@ export class MuxStream implements Conn {
 
   /** The bytes to the peer. Closing it is `closeWrite()`, aborting it is `abort()`. */
   get writable(): WritableStream<Uint8Array> {
+    let controller: WritableStreamDefaultController;
     return this.#writable ??= new WritableStream<Uint8Array>({
-      write: (bytes) => this.#core.write(bytes),
+      start: (it) => {
+        controller = it;
+        this.#core.hearWriteError((error) => controller.error(error));
+        // `abort()` below waits for the write that is under way, which may wait for the peer. A microtask later, since the stream must
+        // not end by an error within its own abort().
+        const { signal } = controller;
+        const onAbort = () => queueMicrotask(() => this.#core.abort(signal.reason));
+        signal.addEventListener("abort", onAbort, { once: true });
+      },
+      write: (bytes) =>
+        this.#core.write(bytes).catch((error) => {
+          controller.error(error);
+          // The web stream can neither write nor close any more; if ours could, the peer would wait for ever.
+          const { code } = error as { readonly code?: MuxErrorCode };
+          if (code === undefined || code === "timeout") this.#core.abort(error);
+          throw error;
+        }),
       close: () => this.#core.closeWrite(),
       abort: (reason) => this.#core.abort(reason),
     }, { highWaterMark: WRITABLE_BYTES, size: (bytes) => bytes?.byteLength ?? 1 });
