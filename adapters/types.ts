@@ -78,7 +78,10 @@ export class ConnectError extends Error {
 
 /** An option bag with the signal that every wait takes. */
 export interface WaitOptions {
-  /** Ends the wait with a {@linkcode ConnectError} `aborted` (or `timeout` for `AbortSignal.timeout`). */
+  /**
+   * Ends the wait with a {@linkcode ConnectError} `aborted` (or `timeout` for `AbortSignal.timeout`); what is no part of the adapters has an
+   * error class of its own with the same codes.
+   */
   readonly signal?: AbortSignal | undefined;
 }
 
