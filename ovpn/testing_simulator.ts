@@ -34,28 +34,28 @@ export function simulateDaemon(options: SimulatorOptions = {}): SimulatedDaemon 
  * answer, or rejects with a `SimulationError`. Without a manager events are lost, as in life; requests are kept and told to the next one.
  */
 export class SimulatedDaemon implements AsyncDisposable {
-  readonly #process: DaemonProcess;
+  readonly #daemon: DaemonProcess;
   readonly #core: Core;
 
   /** See {@linkcode simulateDaemon}. */
   constructor(options: SimulatorOptions = {}) {
-    this.#process = new DaemonProcess(options);
-    this.#core = this.#process.core;
+    this.#daemon = new DaemonProcess(options);
+    this.#core = this.#daemon.core;
   }
 
   /** Resolves when it has exited, with what it died of: `SIGTERM`, `closed`, the text of `fatal()`, ... */
   get exited(): Promise<string> {
-    return this.#process.exited;
+    return this.#daemon.exited;
   }
 
   /** What the manager answered by `cr-response`, in base64. */
   get crResponses(): Mailbox<string> {
-    return this.#process.crResponses;
+    return this.#daemon.crResponses;
   }
 
   /** The clients of a server that have not left. */
   get clients(): readonly SimulatedClient[] {
-    return this.#process.pool.clients;
+    return this.#daemon.pool.clients;
   }
 
   /**
@@ -67,7 +67,7 @@ export class SimulatedDaemon implements AsyncDisposable {
     address: Address | string = "127.0.0.1:0",
     options?: SimulatorTransportOptions<"listen">,
   ): Promise<Address> {
-    return this.#process.listen(address, options);
+    return this.#daemon.listen(address, options);
   }
 
   /**
@@ -76,19 +76,19 @@ export class SimulatedDaemon implements AsyncDisposable {
    * @throws {ConnectError} if there is no connection
    */
   dial(address: Address | string, options?: SimulatorTransportOptions<"connect">): Promise<void> {
-    return this.#process.dial(address, options);
+    return this.#daemon.dial(address, options);
   }
 
   /** Serves the manager at the other end when the ones before have left; resolves when it has left too. */
   serve(duplex: Duplex | Conn): Promise<void> {
-    return this.#process.serve(duplex);
+    return this.#daemon.serve(duplex);
   }
 
   /** A client connects to this server: `CONNECT`, or `ESTABLISHED` if there is no client-auth. */
   clientConnects(options: SimulatedClientOptions): SimulatedClient {
-    this.#process.refuseExited("a client connects");
+    this.#daemon.refuseExited("a client connects");
     if (!this.#core.server) throw new TypeError('only the mode "server" has clients');
-    return this.#process.pool.connect(options);
+    return this.#daemon.pool.connect(options);
   }
 
   /** Asks for a username and password, or one of them. */
@@ -101,7 +101,7 @@ export class SimulatedDaemon implements AsyncDisposable {
       const { text, echo = false, concat = false } = challenge;
       line += ` SC:${(echo ? 1 : 0) + (concat ? 2 : 0)},${text}`;
     }
-    const [username = "", password = ""] = await this.#process.ask("password", name, line, {
+    const [username = "", password = ""] = await this.#daemon.ask("password", name, line, {
       signal,
       wants,
     });
@@ -117,19 +117,19 @@ export class SimulatedDaemon implements AsyncDisposable {
   /** Asks for a confirmation; gives `ok`, `cancel` or what else came. */
   async needOk(name: string, message: string, options?: WaitOptions): Promise<string> {
     const line = `>NEED-OK:Need '${name}' confirmation MSG:${message}`;
-    return (await this.#process.ask("needok-confirmation", name, line, options))[0] ?? "";
+    return (await this.#daemon.ask("needok-confirmation", name, line, options))[0] ?? "";
   }
 
   /** Asks for a text. */
   async needStr(name: string, message: string, options?: WaitOptions): Promise<string> {
     const line = `>NEED-STR:Need '${name}' string MSG:${message}`;
-    return (await this.#process.ask("needstr-string", name, line, options))[0] ?? "";
+    return (await this.#daemon.ask("needstr-string", name, line, options))[0] ?? "";
   }
 
   /** Asks for a certificate; gives the lines of the answer, joined. */
   async needCertificate(hint: string, options?: WaitOptions): Promise<string> {
     const line = `>NEED-CERTIFICATE:${hint}`;
-    return (await this.#process.ask("certificate", "", line, options)).join("\n");
+    return (await this.#daemon.ask("certificate", "", line, options)).join("\n");
   }
 
   /**
@@ -148,7 +148,7 @@ export class SimulatedDaemon implements AsyncDisposable {
     const line = clientVersion <= 1
       ? `>RSA_SIGN:${base64}`
       : `>PK_SIGN:${base64}${clientVersion >= 3 ? `,${algorithm}` : ""}`;
-    const answer = (await this.#process.ask("signature", "", line, options)).join("");
+    const answer = (await this.#daemon.ask("signature", "", line, options)).join("");
     try {
       return Uint8Array.from(atob(answer), (character) => character.charCodeAt(0));
     } catch (error) {
@@ -158,12 +158,12 @@ export class SimulatedDaemon implements AsyncDisposable {
 
   /** Asks which remote to take; gives the words of the answer: `ACCEPT`, `SKIP` and a number, `MOD`, host and port. */
   askRemote(remote: string, options?: WaitOptions): Promise<readonly string[]> {
-    return this.#process.ask("remote", "", `>REMOTE:${remote}`, options);
+    return this.#daemon.ask("remote", "", `>REMOTE:${remote}`, options);
   }
 
   /** Asks which proxy to take for `proxy`, such as `1,TCP,host`; an answer that OpenVPN does not understand is `NONE`. */
   askProxy(proxy: string, options?: WaitOptions): Promise<readonly string[]> {
-    return this.#process.ask("proxy", "", `>PROXY:${proxy}`, options);
+    return this.#daemon.ask("proxy", "", `>PROXY:${proxy}`, options);
   }
 
   /** Enters a state; `fields` begin with the description, then come the addresses (spec 1.5). */
@@ -202,13 +202,13 @@ export class SimulatedDaemon implements AsyncDisposable {
    * stays connected.
    */
   restart(signal: RestartSignal = "SIGUSR1"): void {
-    this.#process.refuseExited("restarting");
-    this.#process.restart(signal, signal);
+    this.#daemon.refuseExited("restarting");
+    this.#daemon.restart(signal, signal);
   }
 
   /** Dies with `>FATAL:`. */
   fatal(text: string): void {
-    this.#process.fatal(text);
+    this.#daemon.fatal(text);
   }
 
   /** Cuts the manager off, as a broken network would. The process goes on. */
@@ -218,7 +218,7 @@ export class SimulatedDaemon implements AsyncDisposable {
 
   /** Exits without a word, as by SIGKILL; resolves when everything is closed. */
   close(): Promise<void> {
-    return this.#process.close();
+    return this.#daemon.close();
   }
 
   /** The same as `close()`. */
