@@ -4,78 +4,25 @@
  * @module
  */
 import { requireLimit } from "../adapters/limits.ts";
-import { concat } from "@std/bytes";
-import type { Conn, Duplex, WaitOptions } from "../adapters/types.ts";
+import type { Conn, Duplex } from "../adapters/types.ts";
 import { wrapConn } from "../adapters/wrap.ts";
 import { Broadcast } from "./_broadcast.ts";
+import { ClientRegistry } from "./_client_registry.ts";
+import { DaemonState } from "./_daemon_state.ts";
+import { Exchange, type Message } from "./_exchange.ts";
+import { EventAssembler } from "./assembler.ts";
+import {
+  type ClientOptions,
+  type CommandOptions,
+  type CommandReply,
+  type PasswordSource,
+  type SessionLimits,
+  sessionLimits,
+} from "./client_options.ts";
 import { encodeLine } from "./command.ts";
 import { type DemuxedLine, Demuxer } from "./demux.ts";
 import { CommandError, ManagementError } from "./errors.ts";
-import { parseEvent } from "./event.ts";
-import { type ReplyShape, replyShape } from "./reply.ts";
-
-/**
- * The password of the management interface, tried once; or a function that is asked for it: with 1 at the first prompt, and with 2 and 3
- * after wrong ones. `undefined` gives up.
- */
-export type PasswordSource =
-  | string
-  | ((attempt: number) => string | undefined | Promise<string | undefined>);
-
-/** Options of a {@linkcode ManagementClient}. */
-export interface ClientOptions {
-  /** The password of the management interface, if it wants one. */
-  readonly password?: PasswordSource | undefined;
-  /**
-   * How long the whole reply to a command may take, in milliseconds from when it is sent. Then the connection is given up, since
-   * nothing would tell whose reply the next one is. @default 10000
-   */
-  readonly timeoutMs?: number | undefined;
-  /**
-   * How long OpenVPN may take to greet, in milliseconds; while it serves another manager, it does not. @default timeoutMs
-   */
-  readonly greetingTimeoutMs?: number | undefined;
-  /**
-   * How many events are kept for a slow consumer, and before the first one comes. When they are more, the oldest `LOG`,
-   * `BYTECOUNT` or `BYTECOUNT_CLI` is dropped, or else the oldest of all, and counted. @default 4096
-   */
-  readonly maxBufferedEvents?: number | undefined;
-  /**
-   * How long a reply may be, in bytes and 32 more for each line. A longer one ends the connection with `protocol`.
-   * @default 33554432 (32 MiB)
-   */
-  readonly maxReplyBytes?: number | undefined;
-  /** How long `close()` waits for the reply that is on its way, in milliseconds. @default 2000 */
-  readonly closeTimeoutMs?: number | undefined;
-}
-
-/** Options of a single command. `signal` ends the wait; what was already sent is done nevertheless. */
-export interface CommandOptions extends WaitOptions {
-  /** Instead of the client's `timeoutMs`. */
-  readonly timeoutMs?: number | undefined;
-}
-
-/** A reply that is no error. */
-export interface CommandReply {
-  /** What stood after `SUCCESS: `; empty if there was none. */
-  readonly success: string;
-  /** The other lines, without `END`. Bytes that are not UTF-8 have become U+FFFD. */
-  readonly lines: readonly string[];
-  /** The same lines as bytes. */
-  readonly raw: readonly Uint8Array[];
-}
-
-type LimitName = Exclude<keyof ClientOptions, "password">;
-
-const DEFAULTS = {
-  timeoutMs: 10_000,
-  maxBufferedEvents: 4096,
-  maxReplyBytes: 32 * 1024 * 1024,
-  closeTimeoutMs: 2000,
-} as const;
-
-/** What a line costs beside its bytes. */
-const LINE_OVERHEAD_BYTES = 32;
+import { type ManagementEvent, parseEvent } from "./event.ts";
 
 /** How long reading may go on after a failed write, in milliseconds. */
 const WRITE_ERROR_GRACE_MS = 1000;
@@ -83,21 +30,22 @@ const WRITE_ERROR_GRACE_MS = 1000;
 /** OpenVPN hangs up after the third wrong password. */
 const MAX_PASSWORD_ATTEMPTS = 3;
 
-const UTF8 = new TextDecoder();
+/**
+ * What a call wants to send when its turn has come. It may throw, and then nothing is sent; or have something else asked before, of
+ * which it finds the answer in the session's `daemon` when it is called again.
+ */
+export type Turn = () => Message | { readonly ask: Message; readonly then: Turn };
 
-interface Command {
+/** A call that waits for its turn. */
+interface Call {
   readonly name: string;
-  readonly bytes: Uint8Array;
-  readonly shape: ReplyShape;
   readonly timeoutMs: number;
-  readonly lines: string[];
-  readonly raw: Uint8Array[];
-  size: number;
-  success: string;
-  error: string | undefined;
+  turn: Turn;
+  /** Why nothing more is sent for it. */
+  cancelled: ManagementError | undefined;
   /** Both do nothing once the caller has its answer, or has given up. */
   resolve(reply: CommandReply): void;
-  reject(error: ManagementError): void;
+  reject(error: unknown): void;
 }
 
 /** A promise that may be ignored. */
@@ -115,17 +63,22 @@ export class Session {
   readonly ready: Promise<void>;
   /** Settles with the end. */
   readonly closed: Promise<void>;
-  /** What the greeting said. */
-  managementVersion: number | undefined;
+  /** What is known of OpenVPN. */
+  readonly daemon: DaemonState = new DaemonState();
+  /** Its clients. */
+  readonly clients: ClientRegistry = new ClientRegistry();
   /** Reply lines that nothing had asked for. */
   strayReplies = 0;
   readonly #conn: Conn;
-  readonly #limits: Readonly<Record<LimitName, number>>;
+  readonly #limits: SessionLimits;
+  readonly #assembler: EventAssembler;
   readonly #password: PasswordSource | undefined;
   readonly #ready: PromiseWithResolvers<void>;
   readonly #closed: PromiseWithResolvers<void>;
-  readonly #queue: Command[] = [];
-  #current: Command | undefined;
+  readonly #queue: Call[] = [];
+  #current: Exchange | undefined;
+  /** What becomes of its reply. */
+  #settle: (reply: CommandReply | ManagementError) => void = () => {};
   /** Of the greeting, then of the current command. */
   #timer: ReturnType<typeof setTimeout> | undefined;
   /** How many were sent. */
@@ -135,6 +88,8 @@ export class Session {
   /** From a failed write to the end, unless reading tells before. */
   #grace: ReturnType<typeof setTimeout> | undefined;
   #greeted = false;
+  /** Within a chunk. */
+  #reading = false;
   #closing = false;
   /** What every call rejects with from now on. */
   #end: ManagementError | undefined;
@@ -145,39 +100,33 @@ export class Session {
     if (typeof this.#password === "string") encodeLine(this.#password, "the password");
     [this.ready, this.#ready] = settlable();
     [this.closed, this.#closed] = settlable();
+    this.#assembler = new EventAssembler({ maxEnvBytes: this.#limits.maxEnvBytes });
     this.events = new Broadcast(this.#limits.maxBufferedEvents);
     this.#conn = wrapConn(duplex);
     this.#awaitGreeting();
     this.#readAll();
   }
 
-  /** Sends `line`, the command that OpenVPN reads as `parameters`, when it is its turn. */
+  /** Sends what `turn` gives when it is its turn; `name` is for messages. */
   async execute(
-    line: Uint8Array,
-    parameters: readonly string[],
+    name: string,
+    turn: Turn,
     { signal, timeoutMs = this.#limits.timeoutMs }: CommandOptions = {},
   ): Promise<CommandReply> {
     requireLimit("timeoutMs", timeoutMs);
-    const name = commandName(parameters);
     if (this.#end !== undefined) throw this.#end;
     if (this.#closing) throw closedError();
     if (signal?.aborted) throw abortedError(name, signal);
-    const shape = replyShape(parameters);
-    const { together } = shape;
-    const bytes = together === undefined ? line : concat([line, encodeLine(together, together)]);
     const { promise, resolve, reject } = Promise.withResolvers<CommandReply>();
-    const command: Command = {
-      ...{ name, bytes, shape, timeoutMs, resolve, reject },
-      ...{ lines: [], raw: [], size: 0, success: "", error: undefined },
-    };
+    const call: Call = { name, timeoutMs, turn, cancelled: undefined, resolve, reject };
     const onAbort = () => {
-      reject(abortedError(name, signal!));
-      // One that was sent stays the current one until its reply is over.
-      const index = this.#queue.indexOf(command);
+      // What was sent stays the current command until its reply is over.
+      reject(call.cancelled = abortedError(name, signal!));
+      const index = this.#queue.indexOf(call);
       if (index >= 0) this.#queue.splice(index, 1);
     };
     signal?.addEventListener("abort", onAbort, { once: true });
-    this.#queue.push(command);
+    this.#queue.push(call);
     this.#sendNext();
     try {
       return await promise;
@@ -187,16 +136,54 @@ export class Session {
   }
 
   #sendNext(): void {
-    if (!this.#greeted || this.#current !== undefined) return;
-    const command = this.#queue.shift();
-    if (command === undefined) return;
-    const { name, bytes, shape, timeoutMs } = this.#current = command;
+    while (this.#greeted && !this.#reading && this.#current === undefined) {
+      const call = this.#queue.shift();
+      if (call === undefined) return;
+      this.#take(call);
+    }
+  }
+
+  #take(call: Call): void {
+    let step: ReturnType<Turn>;
+    try {
+      if (call.cancelled !== undefined) throw call.cancelled;
+      step = call.turn();
+    } catch (error) {
+      return call.reject(error);
+    }
+    if (!("ask" in step)) {
+      return this.#send(step, call, (reply) => {
+        if (reply instanceof ManagementError) call.reject(reply);
+        else call.resolve(reply);
+      });
+    }
+    const { ask, then } = step;
+    this.#send(ask, call, (reply) => {
+      if (reply instanceof ManagementError) return call.reject(reply);
+      call.turn = then;
+      if (this.#closing) call.cancelled = closedError();
+      this.#queue.unshift(call);
+    });
+  }
+
+  #send(
+    sent: Message,
+    { timeoutMs }: Call,
+    settle: (reply: CommandReply | ManagementError) => void,
+  ): void {
+    const exchange = this.#current = new Exchange(sent, this.#limits.maxReplyBytes);
+    this.#settle = settle;
     this.#startTimer(timeoutMs, () => {
-      const text = `${name}: no reply within ${timeoutMs} ms, the connection is given up`;
+      const text = `${exchange.name}: no reply within ${timeoutMs} ms, the connection is given up`;
       return new ManagementError("timeout", text);
     });
-    this.#conn.write(bytes).then(
-      () => shape.silent && this.#complete(command),
+    this.daemon.sent(exchange.parameters);
+    this.#conn.write(exchange.bytes).then(
+      () => {
+        if (!exchange.silent || exchange !== this.#current) return;
+        this.#complete(exchange);
+        this.#sendNext();
+      },
       (error) => this.#onWriteError(error),
     );
   }
@@ -213,7 +200,11 @@ export class Session {
       for (;;) {
         const chunk = await this.#conn.read();
         if (chunk === null) break;
+        // All of it is known before anything is sent: behind a greeting comes what OpenVPN waits for.
+        this.#reading = true;
         for (const line of demuxer.push(chunk)) this.#onLine(line);
+        this.#reading = false;
+        this.#sendNext();
       }
     } catch (error) {
       for (const line of demuxer.end()) this.#onLastLine(line);
@@ -238,64 +229,47 @@ export class Session {
   #onEvent(line: Uint8Array): void {
     // A copy: an event that waits for a consumer must not keep the whole chunk that it came in.
     const event = parseEvent(new Uint8Array(line));
-    this.events.push(event);
+    for (const whole of this.#assembler.push(event)) {
+      this.clients.bind(whole);
+      this.events.push(whole);
+    }
+    // Of a block the first line counts, but not for an earlier block that it cuts.
+    this.daemon.see(event);
+    this.clients.see(event);
     if (!this.#greeted) {
       if (event.type !== "INFO") return;
       this.#greeted = true;
-      this.managementVersion = event.managementVersion;
       clearTimeout(this.#timer);
       this.#ready.resolve();
-      this.#sendNext();
       return;
     }
-    const command = this.#current;
-    if (command?.shape.event === undefined) return;
-    const text = UTF8.decode(line);
-    if (!text.startsWith(command.shape.event)) return;
-    command.lines.push(text);
-    command.raw.push(event.raw);
-    this.#complete(command);
+    if (this.#current?.takeEvent(event.raw)) this.#complete(this.#current);
   }
 
   #onReply(line: Uint8Array): void {
-    const command = this.#current;
     if (!this.#greeted) {
       // `SUCCESS: password is correct` tells nothing that the greeting does not.
       if (this.#passwords > 0) return;
       const text = "the peer does not greet as OpenVPN's management interface does";
       return this.#fail(new ManagementError("protocol", text));
     }
-    if (command === undefined) {
+    if (this.#current === undefined) {
       this.strayReplies++;
       return;
     }
-    command.size += line.length + LINE_OVERHEAD_BYTES;
-    const { maxReplyBytes } = this.#limits;
-    if (command.size > maxReplyBytes) {
-      const text = `${command.name}: the reply has more than ${maxReplyBytes} bytes`;
-      return this.#fail(new ManagementError("protocol", text));
+    try {
+      if (this.#current.take(line)) this.#complete(this.#current);
+    } catch (error) {
+      this.#fail(error as ManagementError);
     }
-    const text = UTF8.decode(line);
-    const { kind, last } = command.shape.take(text);
-    if (kind === "text") {
-      command.lines.push(text);
-      // A copy, as of events: `maxReplyBytes` counts the line and not the chunk.
-      command.raw.push(new Uint8Array(line));
-    } else if (kind === "status") {
-      if (text.startsWith("SUCCESS:")) command.success = text.slice(8).trimStart();
-      else command.error ??= text.slice(6).trimStart();
-    }
-    if (last) this.#complete(command);
   }
 
-  #complete(command: Command): void {
-    if (command !== this.#current) return;
+  #complete(exchange: Exchange): void {
     this.#current = undefined;
     clearTimeout(this.#timer);
-    const { name, error, success, lines, raw } = command;
-    if (error === undefined) command.resolve({ success, lines, raw });
-    else command.reject(new CommandError(name, error, lines));
-    this.#sendNext();
+    const { reply } = exchange;
+    this.daemon.did(exchange.parameters, reply instanceof CommandError ? undefined : reply);
+    this.#settle(reply);
   }
 
   #startTimer(ms: number, error: () => ManagementError): void {
@@ -346,8 +320,8 @@ export class Session {
   /** The connection has ended, with `error` or by OpenVPN's will; whether in order depends on what was still to come. */
   #onEnd(error?: ManagementError): void {
     if (this.#end !== undefined) return;
-    const exiting = this.#current?.shape.untilEnd ? this.#current : undefined;
-    exiting?.resolve({ success: exiting.success, lines: exiting.lines, raw: exiting.raw });
+    const exiting = this.#current?.untilEnd ? this.#current : undefined;
+    if (exiting !== undefined) this.#settle(exiting.reply);
     if (this.#closing) return this.#finish(closedError());
     if (exiting !== undefined) {
       return this.#finish(disconnectedError("OpenVPN closed the connection as it was told"));
@@ -367,7 +341,7 @@ export class Session {
   /** The end in order: whatever comes now is rejected with `error`, but the session did not fail. */
   #finish(error: ManagementError): void {
     this.#settleAll(error);
-    this.events.end();
+    this.#endEvents();
     this.#conn.close().catch(() => {}).then(() => this.#closed.resolve());
   }
 
@@ -376,8 +350,7 @@ export class Session {
     if (this.#end !== undefined) return;
     if (this.#closing) return this.#finish(closedError());
     this.#settleAll(error);
-    this.events.push(parseEvent("FATAL:Error reading from OpenVPN"));
-    this.events.end();
+    this.#endEvents(parseEvent("FATAL:Error reading from OpenVPN"));
     this.#closed.reject(error);
     this.#conn.abort(error);
   }
@@ -387,8 +360,13 @@ export class Session {
     clearTimeout(this.#timer);
     clearTimeout(this.#grace);
     this.#ready.reject(error);
-    this.#current?.reject(error);
+    if (this.#current !== undefined) this.#settle(error);
     for (const { reject } of this.#queue.splice(0)) reject(error);
+  }
+
+  #endEvents(...last: readonly ManagementEvent[]): void {
+    for (const event of [...this.#assembler.end(), ...last]) this.events.push(event);
+    this.events.end();
   }
 
   /**
@@ -409,11 +387,6 @@ export class Session {
   }
 }
 
-/** The name of a command for messages, if it is one: an unknown text may be a secret that slipped. */
-function commandName([name = ""]: readonly string[]): string {
-  return /^[a-z0-9-]{1,32}$/i.test(name) ? name : "command";
-}
-
 function closedError(): ManagementError {
   return new ManagementError("closed", "the client is closed");
 }
@@ -428,18 +401,4 @@ function disconnectedError(text: string): ManagementError {
 
 function abortedError(name: string, signal: AbortSignal): ManagementError {
   return new ManagementError("aborted", `${name}: aborted`, { cause: signal.reason });
-}
-
-/** The limits in `options`, and the defaults of the others. */
-export function sessionLimits(options: ClientOptions): Readonly<Record<LimitName, number>> {
-  const timeoutMs = options.timeoutMs ?? DEFAULTS.timeoutMs;
-  const limits = {
-    timeoutMs,
-    greetingTimeoutMs: options.greetingTimeoutMs ?? timeoutMs,
-    maxBufferedEvents: options.maxBufferedEvents ?? DEFAULTS.maxBufferedEvents,
-    maxReplyBytes: options.maxReplyBytes ?? DEFAULTS.maxReplyBytes,
-    closeTimeoutMs: options.closeTimeoutMs ?? DEFAULTS.closeTimeoutMs,
-  };
-  for (const [name, value] of Object.entries(limits)) requireLimit(name, value);
-  return limits;
 }

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { concat } from "@std/bytes";
 
 /** The longest line that OpenVPN takes, in bytes without its line end. Of a longer one it drops the head and RUNS THE TAIL. */
 export const MAX_LINE_BYTES = 1023;
@@ -13,6 +14,8 @@ export const MAX_ARGUMENT_BYTES = 256;
 /** How many arguments OpenVPN takes; more it drops without a word. */
 export const MAX_ARGUMENTS = 15;
 
+/** What ends a body. */
+const END = "END";
 const ENCODER = new TextEncoder();
 // deno-lint-ignore no-control-regex -- OpenVPN silently removes these, which changes the meaning of a line
 const CONTROL = /[\x00-\x1f\x7f]/;
@@ -36,8 +39,15 @@ const CONTROL = /[\x00-\x1f\x7f]/;
  */
 export function encodeCommand(name: string, ...args: readonly string[]): Uint8Array {
   if (!/^[a-z0-9-]+$/i.test(name)) throw new TypeError("the name of a command is one word");
-  if (args.length > MAX_ARGUMENTS) {
-    throw new RangeError(`${name}: ${args.length} arguments, expected at most ${MAX_ARGUMENTS}`);
+  return encodeWords([name], args);
+}
+
+/** Writes a command of words of our own, and then the arguments that are not. */
+export function encodeWords(words: readonly string[], args: readonly string[]): Uint8Array {
+  const name = words.join(" ");
+  const count = words.length - 1 + args.length;
+  if (count > MAX_ARGUMENTS) {
+    throw new RangeError(`${name}: ${count} arguments, expected at most ${MAX_ARGUMENTS}`);
   }
   const quoted = args.map((text, index) => {
     const what = `${name}: argument ${index + 1}`;
@@ -48,7 +58,23 @@ export function encodeCommand(name: string, ...args: readonly string[]): Uint8Ar
     }
     return `"${text.replace(/[\\"]/g, "\\$&")}"`;
   });
-  return encodeLine([name, ...quoted].join(" "), name);
+  return encodeLine([...words, ...quoted].join(" "), name);
+}
+
+/**
+ * Writes the lines that follow a command, and the `END` after them. OpenVPN reads them as they are: nothing is quoted.
+ *
+ * @throws {TypeError} if a line has control characters (OpenVPN removes them, and what is left may be `END`) or half a surrogate
+ * pair, or is `END` itself: what follows it would be run as commands
+ * @throws {RangeError} if a line has more than {@linkcode MAX_LINE_BYTES} bytes
+ */
+export function encodeBody(lines: readonly string[]): Uint8Array {
+  const encoded = lines.map((line, index) => {
+    const what = `line ${index + 1} of the body`;
+    if (line === END) throw new TypeError(`${what} is ${END}, which would end the body`);
+    return encodeLine(line, what);
+  });
+  return concat([...encoded, ENCODER.encode(`${END}\n`)]);
 }
 
 /** Writes a line as it is; `what` names it in errors. */

@@ -21,12 +21,31 @@
 export * from "../adapters/types.ts";
 export * from "./assembler.ts";
 export * from "./client.ts";
-export { encodeCommand, MAX_ARGUMENT_BYTES, MAX_ARGUMENTS, MAX_LINE_BYTES } from "./command.ts";
+export type { ClientCore } from "./client_core.ts";
+export {
+  encodeBody,
+  encodeCommand,
+  MAX_ARGUMENT_BYTES,
+  MAX_ARGUMENTS,
+  MAX_LINE_BYTES,
+} from "./command.ts";
+export { type GeneralCommands, type HistoryLength, StatusFormat } from "./commands_general.ts";
+export { type ProxyAnswer, type QueryCommands, type RemoteAnswer } from "./commands_query.ts";
+export {
+  type ClientRef,
+  type DecimalId,
+  type KillAddress,
+  MAX_PENDING_EXTRA_BYTES,
+  type RequestRef,
+  type ServerCommands,
+} from "./commands_server.ts";
 export * from "./demultiplex.ts";
 export * from "./demux.ts";
 export * from "./describe.ts";
 export * from "./errors.ts";
+export * from "./dial.ts";
 export * from "./event.ts";
+export { GuardError, type GuardName } from "./guard.ts";
 export * from "./history.ts";
 export * from "./listener.ts";
 export type {

@@ -4,12 +4,13 @@
  *
  * @module
  */
+import { lexCommand } from "./command.ts";
 
 /**
  * What a line of a reply is: `status` starts with `SUCCESS:` or `ERROR:` and is the verdict, `text` is what was asked for,
- * `end` says only that the text is over.
+ * `end` says only that the text is over, and `other` is not to be kept.
  */
-export type LineKind = "status" | "text" | "end";
+export type LineKind = "status" | "text" | "end" | "other";
 
 /** A line of a reply, and whether it is the last one. */
 export interface ReplyLine {
@@ -41,6 +42,8 @@ const LAST_TEXT: ReplyLine = { kind: "text", last: true };
 const STATUS: ReplyLine = { kind: "status", last: false };
 const LAST_STATUS: ReplyLine = { kind: "status", last: true };
 const END: ReplyLine = { kind: "end", last: true };
+const OTHER: ReplyLine = { kind: "other", last: false };
+const LAST_OTHER: ReplyLine = { kind: "other", last: true };
 
 /** A status line. `auth-retry` and push-update say more in other lines before it. */
 function status(isLast: (line: string) => boolean = isStatus): ReplyShape {
@@ -75,7 +78,7 @@ function history(parameters: readonly string[]): ReplyShape {
 }
 
 /** `test n`: n lines and no `END`; none at all for 0 and what is no number. */
-function lines(parameter: string): ReplyShape {
+function testLines(parameter: string): ReplyShape {
   let left = parseInt(parameter, 10);
   return {
     silent: !(left > 0),
@@ -91,6 +94,26 @@ function version(): ReplyShape {
   return {
     together: "pid",
     take: (line) => line.startsWith("SUCCESS: pid=") ? END : isStatus(line) ? STATUS : TEXT,
+  };
+}
+
+/** How OpenVPN refuses the line before a body, at once. What it says after the body begins otherwise. */
+const HEADER_REFUSED =
+  /^ERROR: (?:The [\w-]+ command is not currently|cannot parse |no password is|password of type|the '|unknown command|Options )/;
+
+/**
+ * A status line after the `END` of a body. If the line before the body was refused (its request was withdrawn while we wrote),
+ * OpenVPN runs the body as commands, of which each is answered, too: `commands` of them, and `END`. What those say may repeat secrets.
+ */
+function body(commands: number): ReplyShape {
+  let others = 0;
+  return {
+    take: (line) => {
+      if (others > 0) return --others > 0 ? OTHER : LAST_OTHER;
+      if (!HEADER_REFUSED.test(line)) return isStatus(line) ? LAST_STATUS : TEXT;
+      others = commands + 1;
+      return STATUS;
+    },
   };
 }
 
@@ -121,9 +144,12 @@ export function hasBody(parameters: readonly string[]): boolean {
   return BODY_COMMANDS.has(name) || name === "password" && parameters.length === 2;
 }
 
-/** How the reply to a command is read; `parameters` begins with its name. For one reply only. */
-export function replyShape(parameters: readonly string[]): ReplyShape {
+/**
+ * How the reply to a command is read; `parameters` begins with its name, `lines` are those of its body. For one reply only.
+ */
+export function replyShape(parameters: readonly string[], lines?: readonly string[]): ReplyShape {
   const [name = "", first] = parameters;
+  if (lines !== undefined) return body(lines.filter((line) => lexCommand(line).length > 0).length);
   if (STATUS_COMMANDS.has(name)) return status();
   if (BLOCK_COMMANDS.has(name)) return block();
   switch (name) {
@@ -135,7 +161,7 @@ export function replyShape(parameters: readonly string[]): ReplyShape {
     case "version":
       return first === undefined ? block() : version();
     case "test":
-      return first === undefined ? status() : lines(first);
+      return first === undefined ? status() : testLines(first);
     case "push-update-broad":
     case "push-update-cid":
       return status((line) => PUSH_UPDATE_VERDICT.test(line));
