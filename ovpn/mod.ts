@@ -19,6 +19,8 @@
  * @module
  */
 export * from "../adapters/types.ts";
+export type { Answer, Answering, Report } from "./_answering.ts";
+export * from "./answer_error.ts";
 export * from "./assembler.ts";
 export * from "./client.ts";
 export type { ClientCore } from "./client_core.ts";
@@ -39,6 +41,8 @@ export {
   type RequestRef,
   type ServerCommands,
 } from "./commands_server.ts";
+export * from "./credential_callbacks.ts";
+export * from "./credentials.ts";
 export * from "./demultiplex.ts";
 export * from "./demux.ts";
 export * from "./describe.ts";
