@@ -5,7 +5,6 @@
  * @module
  */
 import type { ClientEvent, ManagementEvent } from "./event.ts";
-import { isClientId } from "./event_base.ts";
 import { ManagementError } from "./errors.ts";
 import { GuardError, type GuardName } from "./guard.ts";
 
@@ -13,6 +12,7 @@ import { GuardError, type GuardName } from "./guard.ts";
 export const MAX_REMEMBERED_CLIENTS = 65_536;
 /** A client has no more keys than this at a time. */
 const MAX_KEYS = 3;
+const MAX_UINT64 = 2n ** 64n - 1n;
 
 interface Client {
   /** Of its requests, the newest last; none if it was let in without one. */
@@ -77,13 +77,16 @@ export class ClientRegistry {
     about: ClientEvent | undefined,
     allow: readonly GuardName[] = [],
   ): void {
-    const [command = "", clientId] = parameters;
-    if (!CLIENT_COMMANDS.has(command) || clientId === undefined) return;
-    const client = this.#clients.get(clientId);
+    const [command = "", id = "", key = ""] = parameters;
+    if (!CLIENT_COMMANDS.has(command)) return;
     const decision = DECISIONS.has(command);
     // Before OpenVPN 2.6.2 this one named no KID.
     const withoutKey = command === "client-pending-auth" && parameters.length < 5;
-    const keyId = decision && !withoutKey ? parameters[2] : undefined;
+    const clientId = unsigned(id, 64);
+    const keyId = decision && !withoutKey ? unsigned(key, 32) : undefined;
+    // OpenVPN cannot read it, and refuses it itself.
+    if (clientId === undefined || decision && !withoutKey && keyId === undefined) return;
+    const client = this.#clients.get(clientId);
     if (about !== undefined) {
       const subject = this.#subjects.get(about);
       const open = "keyId" in about && client?.keyIds.includes(about.keyId);
@@ -105,8 +108,7 @@ export class ClientRegistry {
   ): readonly Doubt[] {
     if (client === undefined) {
       if (this.#remembered.has(clientId)) return ["ended-client"];
-      // OpenVPN reads other texts as numbers, too: such a one could be any client.
-      return decision || !isClientId(clientId) ? ["unannounced-client"] : [];
+      return decision ? ["unannounced-client"] : [];
     }
     const doubts: Doubt[] = client.reused ? ["reused-client"] : [];
     if (keyId !== undefined && !client.keyIds.includes(keyId)) doubts.push("unannounced-client");
@@ -158,4 +160,13 @@ export class ClientRegistry {
     this.#clients.set(clientId, client);
     return client;
   }
+}
+
+/** The number that OpenVPN reads (sscanf), as it writes it; `undefined` if it reads none. */
+function unsigned(text: string, bits: number): string | undefined {
+  const [, sign, digits] = /^[ \t-\r]*([+-]?)(\d+)/.exec(text) ?? [];
+  if (digits === undefined) return undefined;
+  const number = BigInt(digits);
+  if (number > MAX_UINT64) return String(BigInt.asUintN(bits, MAX_UINT64));
+  return String(BigInt.asUintN(bits, sign === "-" ? -number : number));
 }

@@ -235,11 +235,6 @@ export abstract class GeneralCommands extends ClientCore {
     await send(this, order(["auth-retry", mode]), options);
   }
 
-  /** `env-filter`: how much of the environments of clients is left out. */
-  async envFilter(options?: CommandOptions): Promise<number> {
-    return parseEnvFilter(await send(this, order(["env-filter"]), options));
-  }
-
   /** `env-filter n`: 0 nothing is left out, 1 all but X.509 fields and a short list, 2 all but the list, 3 all. Kept for later managers. */
   async setEnvFilter(level: number, options?: CommandOptions): Promise<void> {
     const text = wholeNumber(level, "a level");

@@ -403,6 +403,7 @@ test("limits that are none are RangeErrors, and a password that cannot be sent a
     "timeoutMs",
     "greetingTimeoutMs",
     "maxBufferedEvents",
+    "maxEnvBytes",
     "maxReplyBytes",
     "closeTimeoutMs",
   ];
