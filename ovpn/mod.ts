@@ -46,9 +46,11 @@ export * from "./credentials.ts";
 export * from "./demultiplex.ts";
 export * from "./demux.ts";
 export * from "./describe.ts";
+export * from "./ecdsa_der.ts";
 export * from "./errors.ts";
 export * from "./dial.ts";
 export * from "./event.ts";
+export * from "./external_key.ts";
 export { GuardError, type GuardName } from "./guard.ts";
 export * from "./history.ts";
 export * from "./listener.ts";
@@ -59,4 +61,5 @@ export type {
   Pkcs11Entry,
   RemoteEntry,
 } from "./reply_values.ts";
+export type { Signer, SignRequest } from "./signer.ts";
 export * from "./status.ts";
