@@ -17,9 +17,11 @@ export type {
  *
  * 1. Commands are sent one at a time, in the order of the calls, once OpenVPN has greeted. Each call settles: with the reply, a
  *    {@linkcode CommandError} if that is an `ERROR:`, or a {@linkcode ManagementError}.
- * 2. The connection is read all the time, whether anybody reads `events` or not.
+ * 2. The connection is read all the time, whether anybody reads `events` or not. Events with an environment come when it is complete.
  * 3. After the connection failed, every call rejects with the same error.
- * 4. `closed` resolves after `close()`, and when OpenVPN ends the connection while no command is pending; otherwise it rejects. Ignoring it
+ * 4. What would harm OpenVPN as it is, or answer another client than the one that was meant, is refused when its turn has come: a
+ *    {@linkcode GuardError}, or `stale`.
+ * 5. `closed` resolves after `close()`, and when OpenVPN ends the connection while no command is pending; otherwise it rejects. Ignoring it
  *    never makes an unhandled rejection.
  *
  * @example

@@ -3,7 +3,9 @@ import { assert, assertEquals } from "@std/assert";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { inspect } from "node:util";
+import { connPair } from "@trunkline/sockets/auto";
 import { CommandError, encodeBody, ManagementClient } from "@trunkline/sockets/ovpn";
+import { simulateDaemon } from "@trunkline/sockets/ovpn/testing";
 import { takesPasswordLines } from "../ovpn/versions.ts";
 import { type FakeDaemon, greetedPair, rejection, silentPair } from "./ovpn_fake.ts";
 
@@ -539,3 +541,37 @@ test("maxEnvBytes bounds the environment of an event", async () => {
   assert(event?.type === "CLIENT" && event.kind === "CONNECT");
   assertEquals([event.env.size, event.envFaults], [0, ["too-large"]]);
 });
+
+for (const version of ["2.6.14", "2.7.6"] as const) {
+  test(`a simulated ${version} takes the forms that are its own`, async () => {
+    const [ours, theirs] = connPair();
+    const daemon = simulateDaemon({ mode: "server", version, clientAuth: false });
+    daemon.serve(theirs);
+    const server = new ManagementClient(ours, { closeTimeoutMs: 50 });
+    daemon.clientConnects({ commonName: "eva", address: "192.0.2.1", port: 1194 });
+    const { clients: [row] } = await server.status();
+    const { address, port, protocol } = row!.realAddress;
+    assertEquals(await server.killAddress({ address, port, protocol }), 1);
+    await server.close();
+    await daemon.close();
+
+    const [mine, its] = connPair();
+    const asking = simulateDaemon({ version });
+    asking.serve(its);
+    const client = new ManagementClient(mine, { closeTimeoutMs: 50 });
+    await client.setVersion(5);
+    const secret = "long".repeat(100);
+    const answered = asking.askPassword("Auth", { wants: "password" });
+    for await (const { type } of client.events) if (type === "PASSWORD") break;
+    if (version === "2.7.6") {
+      await client.sendPassword("Auth", secret);
+      assertEquals((await answered).password, secret);
+    } else {
+      assert(await rejection(client.sendPassword("Auth", secret)) instanceof RangeError);
+      await client.sendPassword("Auth", "short");
+      assertEquals((await answered).password, "short");
+    }
+    await client.close();
+    await asking.close();
+  });
+}
