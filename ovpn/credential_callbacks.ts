@@ -3,7 +3,8 @@
  *
  * @module
  */
-import type { Answer, Report } from "./_answering.ts";
+import type { Answer } from "./_answering.ts";
+import type { AnswerError } from "./answer_error.ts";
 import type { StaticChallenge } from "./event_password.ts";
 
 /** What every callback is told. */
@@ -21,7 +22,7 @@ export interface AnswerRequest {
 }
 
 /** For username and password of the VPN. */
-export interface AuthRequest extends AnswerRequest {
+export interface LoginRequest extends AnswerRequest {
   /** A question that is to be answered by `response`; its text is also the `message`. */
   readonly challenge: StaticChallenge | undefined;
 }
@@ -57,7 +58,7 @@ export interface Login {
 }
 
 /** A username, its password, and the answer to a question. */
-export interface AuthAnswer extends Login {
+export interface LoginAnswer extends Login {
   /** To be given if there is a `challenge`. */
   readonly response?: string | undefined;
 }
@@ -67,7 +68,7 @@ export interface AuthAnswer extends Login {
  */
 export interface CredentialCallbacks {
   /** `Need 'Auth' username/password`, with and without a static challenge. */
-  auth?(request: AuthRequest): Answer<AuthAnswer>;
+  auth?(request: LoginRequest): Answer<LoginAnswer>;
   /** `Need '...' username`: a name alone (OpenVPN 2.7). */
   username?(request: AnswerRequest): Answer<string>;
   /** `Need 'HTTP Proxy' username/password` and `Need 'SOCKS Proxy' ...`; `name` tells which. */
@@ -87,5 +88,5 @@ export interface CredentialCallbacks {
   /** `NEED-STR`. */
   needStr?(request: AnswerRequest): Answer<string>;
   /** Hears of what was not answered, since OpenVPN waits for it all the same. What it throws is ignored. */
-  onError: Report;
+  onError(error: AnswerError): void;
 }

@@ -35,7 +35,7 @@ import type {
   WebAuthEvent,
 } from "./event_request.ts";
 
-/** Of so many names failures are counted; there are a handful. */
+/** Of so many names failures are counted, then from the beginning. There are a handful. */
 const MAX_FAILED_NAMES = 64;
 
 /**
@@ -155,7 +155,7 @@ class Provider {
       report(this.#report, new AnswerError("unreadable-challenge", text));
     }
     const count = (this.#failures.get(name)?.count ?? 0) + 1;
-    if (this.#failures.size >= MAX_FAILED_NAMES) this.#failures.clear();
+    if (count === 1 && this.#failures.size >= MAX_FAILED_NAMES) this.#failures.clear();
     this.#failures.set(name, { count, reason: unreadable ? undefined : reason });
   }
 

@@ -33,7 +33,7 @@ export interface KeyOptions extends WaitOptions {
    */
   readonly version?: number | undefined;
   /** Hears of what was not answered, since OpenVPN waits for it all the same. What it throws is ignored. */
-  readonly onError: Report;
+  onError(error: AnswerError): void;
 }
 
 /**

@@ -3,6 +3,7 @@
  *
  * - {@linkcode dial}, {@linkcode ManagementClient}: commands and events over one connection
  * - {@linkcode listen}, {@linkcode ManagementListener}: the other direction, `--management-client`
+ * - {@linkcode provideCredentials}, {@linkcode provideKey}: answers to what an OpenVPN client asks for
  * - {@linkcode Demuxer}, {@linkcode parseEvent}, {@linkcode encodeCommand}: the wire format alone, without any I/O
  *
  * @example
@@ -19,7 +20,7 @@
  * @module
  */
 export * from "../adapters/types.ts";
-export type { Answer, Answering, Report } from "./_answering.ts";
+export type { Answer, Answering } from "./_answering.ts";
 export * from "./answer_error.ts";
 export * from "./assembler.ts";
 export * from "./client.ts";

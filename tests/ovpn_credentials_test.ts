@@ -6,10 +6,10 @@ import { connPair } from "@trunkline/sockets/auto";
 import {
   type AnswerError,
   type AnswerRequest,
-  type AuthRequest,
   type ChallengeRequest,
   CommandError,
   type CredentialCallbacks,
+  type LoginRequest,
   ManagementClient,
   provideCredentials,
   type QuestionRequest,
@@ -119,7 +119,7 @@ test("provideCredentials() sends a password that does not fit into a line where 
 });
 
 test("provideCredentials() answers a static challenge in both forms", async () => {
-  const requests = new Seen<AuthRequest>();
+  const requests = new Seen<LoginRequest>();
   const { daemon, end } = start({
     auth: (request) => {
       requests.push(request);
@@ -449,6 +449,56 @@ test("provideCredentials() rejects closed when it has lost requests", async () =
   for (let i = 0; i < 200; i++) daemon.send(`>NEED-OK:Need '${i}' confirmation MSG:x`);
   await client.pid();
   assertEquals((await rejection<Error & { code: string }>(provider.closed)).code, "overflow");
+  await client.close();
+  await daemon.close();
+});
+
+test("provideCredentials() counts failures of 64 names", async () => {
+  const requests = new Seen<AnswerRequest>();
+  const { daemon, client, end } = start({
+    pin: (request) => (requests.push(request), "1"),
+  });
+  await client.ready;
+  const pin = (name: string) => daemon.askPassword(name, { wants: "password" });
+  for (let i = 0; i < 64; i++) daemon.verificationFailed(`${i} token`);
+  await pin("0 token");
+  await pin("63 token");
+  daemon.verificationFailed("64 token");
+  await pin("0 token");
+  await pin("64 token");
+  assertEquals(requests.all.map(({ attempt }) => attempt), [2, 2, 1, 2]);
+  await end();
+});
+
+test("provideCredentials() calls the methods of an object on it", async () => {
+  class Vault implements CredentialCallbacks {
+    readonly #key = "of the vault";
+    readonly #pages: string[] = [];
+    readonly opened = new Seen<readonly string[]>();
+
+    privateKey(): string {
+      return this.#key;
+    }
+
+    webAuth({ url }: WebAuthRequest): void {
+      this.#pages.push(url);
+      this.opened.push(this.#pages);
+    }
+
+    onError(error: AnswerError): void {
+      throw error;
+    }
+  }
+  const vault = new Vault();
+  const daemon = simulateDaemon();
+  const [ours, theirs] = connPair();
+  daemon.serve(theirs);
+  const client = new ManagementClient(ours);
+  provideCredentials(client, vault);
+  const { password } = await daemon.askPassword("Private Key", { wants: "password" });
+  assertEquals(password, "of the vault");
+  daemon.send(">INFOMSG:OPEN_URL:https://sso.example/");
+  assertEquals(await vault.opened.at(0), ["https://sso.example/"]);
   await client.close();
   await daemon.close();
 });
