@@ -23,6 +23,7 @@ export * from "../adapters/types.ts";
 export type { Answer, Answering } from "./_answering.ts";
 export * from "./answer_error.ts";
 export * from "./assembler.ts";
+export * from "./auth_request.ts";
 export * from "./client.ts";
 export type { ClientCore } from "./client_core.ts";
 export {
@@ -63,4 +64,5 @@ export type {
   RemoteEntry,
 } from "./reply_values.ts";
 export type { Signer, SignRequest } from "./signer.ts";
+export * from "./serve_auth.ts";
 export * from "./status.ts";
