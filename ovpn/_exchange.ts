@@ -5,7 +5,7 @@
  */
 import type { CommandReply } from "./client_options.ts";
 import { concat } from "@std/bytes";
-import { encodeBody, encodeLine } from "./command.ts";
+import { encodeBody, encodeLine, followed } from "./command.ts";
 import { CommandError, ManagementError } from "./errors.ts";
 import { type ReplyShape, replyShape } from "./reply.ts";
 
@@ -25,7 +25,7 @@ export function message(
   parameters: readonly string[],
   lines?: readonly string[],
 ): Message {
-  const bytes = lines === undefined ? line : concat([line, encodeBody(lines)]);
+  const bytes = lines === undefined ? line : concat([followed(line), encodeBody(lines)]);
   return { parameters, bytes, lines };
 }
 

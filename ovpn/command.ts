@@ -72,9 +72,22 @@ export function encodeBody(lines: readonly string[]): Uint8Array {
   const encoded = lines.map((line, index) => {
     const what = `line ${index + 1} of the body`;
     if (line === END) throw new TypeError(`${what} is ${END}, which would end the body`);
-    return encodeLine(line, what);
+    return followed(encodeLine(line, what));
   });
   return concat([...encoded, ENCODER.encode(`${END}\n`)]);
+}
+
+/** What OpenVPN reads at a time, and adds to the line that it has begun before it looks for line ends. */
+const READ_BYTES = 256;
+const READ = new Uint8Array(READ_BYTES).fill(0x0d);
+
+/**
+ * `line`, so that more may follow it at once. OpenVPN has room for 1024 bytes: what it reads together with the end of a long line can
+ * overflow that, and then the line is lost and the rest of the next one is run as a command (seen with 2.6.14). CR, which it leaves out
+ * and does not count, keeps the next line out of that read.
+ */
+export function followed(line: Uint8Array): Uint8Array {
+  return line.length > MAX_LINE_BYTES + 1 - READ_BYTES ? concat([line, READ]) : line;
 }
 
 /** Writes a line as it is; `what` names it in errors. */

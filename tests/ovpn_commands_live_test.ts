@@ -156,6 +156,23 @@ test(
   },
 );
 
+test("OpenVPN: long lines of a body stay whole", {
+  skip: OPENVPN === "",
+  timeout: 30_000,
+}, async () => {
+  await withOpenVpn(HELD, async (client, daemon) => {
+    const request = { clientId: "0", keyId: "1" };
+    for (const lengths of [[100, 1000, 413], [1000, 1000, 1000], [1023, 1023, 5], [768, 769, 9]]) {
+      const lines = lengths.map((length) => "#".repeat(length));
+      const refused = client.clientAuth(request, lines, { allow: ["unannounced-client"] });
+      // It takes the body, and only then says that it is no server.
+      assert(await rejection(refused) instanceof CommandError);
+      assertEquals(await client.pid(), daemon.pid, lengths.join());
+      assertEquals(client.strayReplies, 0, lengths.join());
+    }
+  });
+});
+
 const HARM: readonly (readonly [
   name: string,
   args: readonly string[],

@@ -375,6 +375,12 @@ test("encodeBody() writes lines as they are, and the END", () => {
   assertEquals(new TextDecoder().decode(encodeBody([])), "END\n");
 });
 
+test("encodeBody() keeps what follows a long line out of its last read", () => {
+  const long = "x".repeat(768);
+  const body = new TextDecoder().decode(encodeBody(["y".repeat(767), long]));
+  assertEquals(body, `${"y".repeat(767)}\n${long}\n${"\r".repeat(256)}END\n`);
+});
+
 const VERSION = (text: string, management: number) =>
   `OpenVPN Version: OpenVPN ${text} x86_64\r\nManagement Version: ${management}\r\nEND\r\n`;
 const ADDRESS = { address: "192.0.2.7", port: 1194, protocol: "tcp4-server" };
