@@ -26,6 +26,7 @@ export * from "./assembler.ts";
 export * from "./auth_request.ts";
 export * from "./client.ts";
 export type { ClientCore } from "./client_core.ts";
+export * from "./client_table.ts";
 export {
   encodeBody,
   encodeCommand,
