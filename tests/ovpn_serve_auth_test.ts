@@ -16,7 +16,7 @@ import {
   type ServeAuthOptions,
 } from "@trunkline/sockets/ovpn";
 import { simulateDaemon, type SimulatedDaemon } from "@trunkline/sockets/ovpn/testing";
-import { rejection } from "./ovpn_fake.ts";
+import { greetedPair, rejection } from "./ovpn_fake.ts";
 
 const ALICE = { commonName: "alice", username: "al", password: "hunter2" };
 const REFUSED = "Authentication failed, try again later";
@@ -365,4 +365,65 @@ test("a request refuses what could not be sent as it is, and shows no password",
       assert(!shown.includes("hunter2") && shown.includes("alice"), shown);
     }
   });
+});
+
+test("serveAuth() denies open requests when STATE events were dropped: one may have told of a restart", async () => {
+  const [client, daemon] = await greetedPair({ maxBufferedEvents: 4 });
+  const desk = new Desk();
+  const server = serveAuth(client, desk.handler);
+  await daemon.answer("state on", "SUCCESS: on\r\n");
+  await daemon.say(">CLIENT:CONNECT,0,1\r\n>CLIENT:ENV,END\r\n");
+  const request = await desk.request(0);
+  await daemon.say(">STATE:1,WAIT,,,,,,\r\n".repeat(20));
+  await daemon.answer(
+    `client-deny 0 1 "events were lost" "${REFUSED}"`,
+    "SUCCESS: client-deny command succeeded\r\n",
+  );
+  assertEquals(request.signal.aborted, true);
+  await client.close();
+  await server.closed;
+  assertEquals(server.counts.denied, 1);
+});
+
+test("serveAuth() does not serve without STATE events", async () => {
+  const [client, daemon] = await greetedPair();
+  const server = serveAuth(client, (request) => request.accept());
+  await daemon.answer("state on", "ERROR: no\r\n");
+  assertEquals((await rejection<ManagementError>(server.closed)).code, "command");
+  await client.close();
+});
+
+test("serveAuth() reports an answer that OpenVPN does not take", async () => {
+  const [client, daemon] = await greetedPair();
+  const reported = Promise.withResolvers<AuthError>();
+  const server = serveAuth(client, (request) => request.accept(), { onError: reported.resolve });
+  await daemon.answer("state on", "SUCCESS: on\r\n");
+  await daemon.say(">CLIENT:CONNECT,0,1\r\n>CLIENT:ENV,END\r\n");
+  await daemon.answer("client-auth-nt 0 1", "ERROR: client-auth command failed\r\n");
+  const { code, cause } = await reported.promise;
+  assertEquals([code, (cause as ManagementError).code, server.counts.failed], [
+    "not-sent",
+    "command",
+    1,
+  ]);
+  await client.close();
+});
+
+test("serveAuth() answers a burst, and stops by a signal", async () => {
+  const controller = new AbortController();
+  await withServer((request) => request.accept(), async ({ daemon, server }) => {
+    const clients = Array.from({ length: 2000 }, () => daemon.clientConnects(ALICE));
+    for (const { decision } of clients) assertEquals((await decision).kind, "accepted");
+    controller.abort();
+    await server.closed;
+    assertEquals(server.counts.waiting, 0);
+  }, { signal: controller.signal, maxConcurrent: 16 });
+});
+
+test("serveAuth() refuses limits that are none", async () => {
+  const [client] = await greetedPair();
+  for (const limit of ["timeoutMs", "maxConcurrent", "maxWaiting"]) {
+    assertThrows(() => serveAuth(client, (it) => it.accept(), { [limit]: 0 }), RangeError);
+  }
+  await client.close();
 });
