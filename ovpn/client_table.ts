@@ -280,9 +280,9 @@ export class ClientTable implements Disposable {
     message: string | undefined,
     signal: AbortSignal | undefined,
   ): Promise<KillResult> {
-    // A restart, or that it leaves, takes the command out of the queue.
-    const { signal: gone, stop } = this.#rows.whenGone(row);
-    const signals = [gone, this.#closing.signal, ...signal === undefined ? [] : [signal]];
+    // Takes the command out of the queue.
+    const { restarted } = this.#rows;
+    const signals = [restarted, this.#closing.signal, ...signal === undefined ? [] : [signal]];
     try {
       await this.#client.clientKill(row.clientId, message, {
         signal: AbortSignal.any(signals),
@@ -294,10 +294,8 @@ export class ClientTable implements Disposable {
       this.#closing.signal.throwIfAborted();
       const unknown = error instanceof CommandError ||
         error instanceof GuardError && error.guard === "ended-client";
-      if (gone.aborted || unknown) return "gone";
+      if (restarted.aborted || unknown) return "gone";
       throw error;
-    } finally {
-      stop();
     }
     this.#rows.leave(row);
     this.#refreshSoon();

@@ -33,7 +33,7 @@ export class TableRows {
   /** CIDs of clients whose `ESTABLISHED` was heard: there is one for each login. */
   readonly #established = new Set<string>();
   readonly #changes: TableChanges;
-  readonly #waits = new Map<TableClient["serial"], Set<AbortController>>();
+  #era = new AbortController();
   #serial = 0;
   #touched = new Set<string>();
   /** Whether all was forgotten since the last report was asked for. */
@@ -45,6 +45,11 @@ export class TableRows {
 
   get clients(): ReadonlyMap<string, TableClient> {
     return this.#rows;
+  }
+
+  /** Fires when CIDs may belong to others. */
+  get restarted(): AbortSignal {
+    return this.#era.signal;
   }
 
   /** Takes an event; true if a report should tell the rest. */
@@ -83,7 +88,8 @@ export class TableRows {
   }
 
   #clear(): void {
-    for (const { serial } of this.#rows.values()) this.#tellGone(serial);
+    this.#era.abort();
+    this.#era = new AbortController();
     this.#rows.clear();
     this.#established.clear();
   }
@@ -153,7 +159,6 @@ export class TableRows {
   #remove(row: TableClient): void {
     this.#rows.delete(row.clientId);
     this.#established.delete(row.clientId);
-    this.#tellGone(row.serial);
     this.#changes.push({ type: "removed", client: row });
   }
 
@@ -206,22 +211,6 @@ export class TableRows {
     const update = statusUpdate(client, row);
     if (row === undefined) this.#add(newRow(++this.#serial, clientId, update));
     else this.#update(clientId, update);
-  }
-
-  /** A signal that fires when the client of `row` is gone; `stop` ends the watch. */
-  whenGone({ serial }: TableClient): { readonly signal: AbortSignal; stop(): void } {
-    const controller = new AbortController();
-    const waits = this.#waits.get(serial) ?? new Set();
-    this.#waits.set(serial, waits.add(controller));
-    const stop = () => {
-      waits.delete(controller);
-      if (waits.size === 0) this.#waits.delete(serial);
-    };
-    return { signal: controller.signal, stop };
-  }
-
-  #tellGone(serial: number): void {
-    for (const controller of this.#waits.get(serial) ?? []) controller.abort();
   }
 
   /** It was told to go. */

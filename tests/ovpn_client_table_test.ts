@@ -326,3 +326,125 @@ test("ClientTable tells what it cannot be made of", async () => {
   assertEquals((await rejection<ManagementError>(peer.table.refresh())).code, "protocol");
   await peer.end();
 });
+
+/** A server that says exactly what a test writes: `onStatus` gives what comes in place of the rows of a report, and after its `END`. */
+function scripted(
+  onStatus: (count: number) => { readonly rows: string[]; readonly after?: string },
+) {
+  const [ours, theirs] = connPair();
+  const say = (text: string) => theirs.write(new TextEncoder().encode(text));
+  const commands: string[] = [];
+  const answer = (command: string): string => {
+    commands.push(command);
+    if (!command.startsWith("status")) return "SUCCESS: done\r\n";
+    const { rows, after = "" } = onStatus(commands.filter((it) => it === command).length);
+    const header = "HEADER\tCLIENT_LIST\tCommon Name\tReal Address\tVirtual Address\t" +
+      "Bytes Received\tBytes Sent\tConnected Since\tConnected Since (time_t)\tClient ID";
+    return ["TITLE\tOpenVPN 2.6.14", header, ...rows, "END", ""].join("\r\n") + after;
+  };
+  const serve = async () => {
+    await say(">INFO:OpenVPN Management Interface Version 5 -- type 'help' for more info\r\n");
+    let text = "";
+    for (let chunk = await theirs.read(); chunk !== null; chunk = await theirs.read()) {
+      text += new TextDecoder().decode(chunk);
+      for (let at = text.indexOf("\n"); at >= 0; at = text.indexOf("\n")) {
+        await say(answer(text.slice(0, at)));
+        text = text.slice(at + 1);
+      }
+    }
+    await theirs.close();
+  };
+  serve().catch(() => {});
+  const client = new ManagementClient(ours, { maxBufferedEvents: 100 });
+  const table = new ClientTable(client, { refreshMs: NEVER_MS, settleMs: NEVER_MS });
+  const end = async () => {
+    table.close();
+    await client.close();
+  };
+  return { client, table, commands, say, end };
+}
+
+/** A row of a report. */
+function line(name: string, id: number, { since = 1000, sent = 0, from = "192.0.2.1:1" } = {}) {
+  return ["CLIENT_LIST", name, from, "10.8.0.2", 0, sent, "then", since, id].join("\t");
+}
+
+const EVENT_END = "\r\n>CLIENT:ENV,END\r\n";
+
+test("ClientTable believes events that come with a report more than the report", async () => {
+  const late = `>CLIENT:DISCONNECT,1${EVENT_END}>CLIENT:CONNECT,3,1${EVENT_END}`;
+  const { table, end } = scripted((count) => ({
+    rows: [line("a", 0), line("b", 1), ...count > 3 ? [line("c", 3)] : []],
+    after: count === 3 ? late : "",
+  }));
+  // The table asked for the first report by itself.
+  const wanted = [["a", "b"], ["a", undefined], ["a", "b", "c"]];
+  for (const [index, names] of wanted.entries()) {
+    await table.refresh();
+    assertEquals(namesOf(table.clients.values()).toSorted(), names.toSorted(), String(index));
+  }
+  await end();
+});
+
+test("ClientTable begins anew when a report contradicts, and keeps one that only moved", async () => {
+  const { table, end } = scripted((count) => ({
+    rows: [
+      [line("a", 0), line("b", 1)],
+      [line("a", 0, { from: "198.51.100.1:2" }), line("b", 1)],
+      [line("a", 0, { since: 2000 })],
+      ["CLIENT_LIST\tunreadable"],
+    ][count - 1]!,
+  }));
+  // The second report: the table asked for the first one by itself.
+  await table.refresh();
+  const moved = row(table);
+  assertEquals([moved.serial, moved.realAddress?.port, table.clients.size], [1, 2, 2]);
+  const changes = table.subscribe();
+  await changes.next();
+  await table.refresh();
+  assertEquals(told((await changes.next()).value!), "resync restart a");
+  assert(row(table).serial !== moved.serial);
+  // Nobody is gone because a line could not be read.
+  await table.refresh();
+  assertEquals(table.clients.size, 1);
+  await end();
+});
+
+test("ClientTable.kill() shows who is still leaving, keeps exact counts, and spares one that moved", async () => {
+  const most = 2n ** 64n - 1n;
+  let from = "192.0.2.1:1";
+  const { table, commands, say, end } = scripted(() => ({
+    rows: [line("a", 0, { from }), line("b", 7)],
+  }));
+  await table.refresh();
+  const a = row(table);
+  assertEquals(await table.kill(row(table, "7"), { message: "HALT" }), "killed");
+  assertEquals(row(table, "7").state, "leaving");
+  await table.refresh();
+  assertEquals(row(table, "7").state, "leaving");
+  const changes = table.subscribe();
+  await changes.next();
+  await say(`>BYTECOUNT_CLI:7,${most},5\r\n>BYTECOUNT_CLI:__proto__,1,1\r\n`);
+  await until(changes, (it) => it.type === "changed");
+  assertEquals([row(table, "7").bytesReceived, row(table, "7").bytesSent], [most, 5]);
+  from = "192.0.2.1:2";
+  assertEquals(await table.kill(a), "replaced");
+  assertEquals(await table.kill(row(table)), "killed");
+  const kills = commands.filter((it) => it.startsWith("client-kill"));
+  assertEquals(kills, ['client-kill 7 "HALT"', "client-kill 0"]);
+  await end();
+});
+
+test("ClientTable begins anew when more came at once than may wait", async () => {
+  const { table, say, end } = scripted(() => ({ rows: [line("a", 0)] }));
+  await table.refresh();
+  const changes = table.subscribe();
+  await changes.next();
+  const flood = Array.from({ length: 1000 }, (_, id) => `>CLIENT:CONNECT,${id + 1},1${EVENT_END}`);
+  await say(flood.join(""));
+  const lost = await until(changes, (it) => it.type === "resync");
+  assert(lost.type === "resync" && lost.reason === "lost");
+  await table.refresh();
+  assertEquals(row(table).commonName, "a");
+  await end();
+});
