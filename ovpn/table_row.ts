@@ -140,8 +140,13 @@ function sameAddress(a: StatusAddress | undefined, b: StatusAddress | undefined)
   if (a.protocol !== undefined && b.protocol !== undefined && a.protocol !== b.protocol) {
     return false;
   }
-  return a.address === b.address &&
+  return plainAddress(a.address) === plainAddress(b.address) &&
     (a.port === undefined || b.port === undefined || a.port === b.port);
+}
+
+/** Of a server for IPv4 and IPv6 not every source shows IPv4 as such, nor the scope of a link-local address. */
+function plainAddress(address: string): string {
+  return address.replace(/^::ffff:(?=\d+\.)/i, "").replace(/%.*$/, "");
 }
 
 /** Whether an event from this address can be about the client of `row`. */

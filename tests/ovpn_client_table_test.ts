@@ -448,3 +448,20 @@ test("ClientTable begins anew when more came at once than may wait", async () =>
   assertEquals(row(table).commonName, "a");
   await end();
 });
+
+test("ClientTable knows an address again in the ways that OpenVPN writes it", async () => {
+  const ways = [["192.0.2.9", "::ffff:192.0.2.9"], ["fe80::1%eth0", "fe80::1"]] as const;
+  for (const [told, shown] of ways) {
+    const { table, say, end } = scripted((count) => ({
+      rows: count > 2 ? [line("a", 0, { from: shown })] : [],
+    }));
+    await table.refresh();
+    const changes = table.subscribe();
+    await changes.next();
+    await say(`>CLIENT:CONNECT,0,1\r\n>CLIENT:ENV,untrusted_ip6=${told}${EVENT_END}`);
+    await until(changes, (it) => it.type === "added");
+    await table.refresh();
+    assertEquals([row(table).serial, row(table).realAddress?.text], [1, shown]);
+    await end();
+  }
+});
