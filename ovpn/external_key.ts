@@ -18,7 +18,7 @@ import { AnswerError } from "./answer_error.ts";
 import type { ManagementClient } from "./client.ts";
 import type { ManagementEvent } from "./event.ts";
 import type { NeedCertificateEvent, SignEvent } from "./event_request.ts";
-import { cryptoKeySigner, type Signer } from "./signer.ts";
+import { cryptoKeySigner, type Signer, type SigningKey } from "./signer.ts";
 
 /** The first version in which OpenVPN tells the algorithm. */
 const ALGORITHM_VERSION = 3;
@@ -67,7 +67,7 @@ export interface KeyOptions extends WaitOptions {
  */
 export function provideKey(
   client: ManagementClient,
-  key: CryptoKey | readonly CryptoKey[] | Signer,
+  key: SigningKey | readonly SigningKey[] | Signer,
   options: KeyOptions,
 ): Answering {
   const { version = ALGORITHM_VERSION } = options;

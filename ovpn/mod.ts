@@ -64,6 +64,6 @@ export type {
   Pkcs11Entry,
   RemoteEntry,
 } from "./reply_values.ts";
-export type { Signer, SignRequest } from "./signer.ts";
+export type { Signer, SigningKey, SignRequest } from "./signer.ts";
 export * from "./serve_auth.ts";
 export * from "./status.ts";

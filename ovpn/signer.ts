@@ -39,6 +39,9 @@ const HASH_BYTES: ReadonlyMap<string, number> = new Map([
   ["SHA-512", 64],
 ]);
 
+/** A `CryptoKey` of WebCrypto, by a name that the types of Node have too. */
+export type SigningKey = Parameters<typeof crypto.subtle.sign>[1];
+
 /** What a key's `algorithm` has, by its kind. */
 interface KeyDetails {
   readonly name: string;
@@ -51,7 +54,7 @@ interface KeyDetails {
  *
  * @throws {TypeError} if there is none, or one that may not sign
  */
-export function cryptoKeySigner(keys: readonly CryptoKey[]): Signer {
+export function cryptoKeySigner(keys: readonly SigningKey[]): Signer {
   if (keys.length === 0) throw new TypeError("there is no key to sign with");
   for (const { type, usages } of keys) {
     if (type !== "private" || !usages.includes("sign")) {
@@ -93,7 +96,7 @@ function requireMessage({ algorithm, message }: SignRequest): void {
 
 /** How this key would sign that, if it can. */
 function schemeOf(
-  key: CryptoKey,
+  key: SigningKey,
   { algorithm, hash: told, saltLength }: SignRequest,
 ): { readonly name: string; readonly hash?: string; readonly saltLength?: number } | undefined {
   const { name, hash: bound, modulusLength = 0 }: KeyDetails = key.algorithm;
