@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { Consumer } from "./_consumer.ts";
 import { EventBuffer } from "./_event_buffer.ts";
 import { ManagementError } from "./errors.ts";
 import type { ManagementEvent } from "./event.ts";
@@ -12,9 +13,9 @@ export class Broadcast {
   /** Events that were dropped because a consumer was slow, over all consumers. */
   dropped = 0;
   readonly #limit: number;
-  readonly #consumers = new Set<Consumer>();
+  readonly #consumers = new Set<EventConsumer>();
   /** What came before the first consumer. */
-  #backlog: Consumer | undefined;
+  #backlog: EventConsumer | undefined;
   #ended = false;
 
   constructor(limit: number) {
@@ -41,106 +42,58 @@ export class Broadcast {
     if (signal?.aborted) return consumer;
     const whole = this.#backlog === undefined || consumer.takeOver(this.#backlog);
     this.#backlog = undefined;
-    if (this.#ended || !whole) consumer.end();
-    else this.#consumers.add(consumer);
+    if (this.#ended) consumer.end();
+    else if (whole) this.#consumers.add(consumer);
     return consumer;
   }
 
-  #create(signal: AbortSignal | undefined): Consumer {
-    return new Consumer(
+  #create(signal: AbortSignal | undefined): EventConsumer {
+    const consumer: EventConsumer = new EventConsumer(
       this.#limit,
       signal,
       () => this.dropped++,
-      (it) => this.#consumers.delete(it),
+      () => this.#consumers.delete(consumer),
     );
+    return consumer;
   }
 }
 
-type Result = IteratorResult<ManagementEvent, undefined>;
-const DONE: Result = { done: true, value: undefined };
-
-interface Waiter {
-  resolve(result: Result): void;
-  reject(error: ManagementError): void;
-}
-
-class Consumer implements AsyncIterableIterator<ManagementEvent, undefined> {
+class EventConsumer extends Consumer<ManagementEvent> {
   readonly #limit: number;
-  readonly #signal: AbortSignal | undefined;
   readonly #onDrop: () => void;
-  readonly #onLeave: (it: Consumer) => void;
   #events: EventBuffer;
-  #ended = false;
-  #error: ManagementError | undefined;
-  readonly #waiters: Waiter[] = [];
 
   constructor(
     limit: number,
     signal: AbortSignal | undefined,
     onDrop: () => void,
-    onLeave: (it: Consumer) => void,
+    onEnd: () => void,
   ) {
+    super("an event", signal, onEnd);
     this.#limit = limit;
-    this.#events = new EventBuffer(limit, onDrop);
-    this.#signal = signal;
     this.#onDrop = onDrop;
-    this.#onLeave = onLeave;
-    if (signal?.aborted) this.#abort();
-    else signal?.addEventListener("abort", this.#abort);
+    this.#events = new EventBuffer(limit, onDrop);
   }
 
   /** True if nothing has been lost: it can go on. */
-  takeOver(other: Consumer): boolean {
+  takeOver(other: EventConsumer): boolean {
     this.#events = other.#events;
-    this.#error = other.#error;
-    return this.#error === undefined;
+    if (other.error !== undefined) this.end(other.error);
+    return other.error === undefined;
   }
 
   push(event: ManagementEvent): void {
-    const waiter = this.#waiters.shift();
-    if (waiter !== undefined) return waiter.resolve({ done: false, value: event });
-    if (this.#error === undefined && this.#events.push(event)) return;
+    if (this.error === undefined && this.#events.push(event)) return this.wake();
     this.#onDrop();
-    this.#error ??= new ManagementError(
-      "overflow",
-      `reading events: ${this.#limit} wait to be read, and none of them may be dropped`,
-    );
-    this.end();
-    this.#onLeave(this);
+    const text = `${this.#limit} wait to be read, and none of them may be dropped`;
+    this.end(new ManagementError("overflow", `reading events: ${text}`));
   }
 
-  end(): void {
-    this.#ended = true;
-    this.#signal?.removeEventListener("abort", this.#abort);
-    for (const waiter of this.#waiters.splice(0)) {
-      if (this.#error === undefined) waiter.resolve(DONE);
-      else waiter.reject(this.#error);
-    }
+  protected override take(): ManagementEvent | undefined {
+    return this.#events.shift();
   }
 
-  readonly #abort = (): void => {
-    this.#error = new ManagementError("aborted", "waiting for an event: aborted", {
-      cause: this.#signal?.reason,
-    });
-    this.return();
-  };
-
-  next(): Promise<Result> {
-    const value = this.#events.shift();
-    if (value !== undefined) return Promise.resolve({ done: false, value });
-    if (this.#error !== undefined) return Promise.reject(this.#error);
-    if (this.#ended) return Promise.resolve(DONE);
-    return new Promise((resolve, reject) => this.#waiters.push({ resolve, reject }));
-  }
-
-  return(): Promise<Result> {
+  protected override clear(): void {
     this.#events.clear();
-    this.end();
-    this.#onLeave(this);
-    return Promise.resolve(DONE);
-  }
-
-  [Symbol.asyncIterator](): this {
-    return this;
   }
 }
