@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { readUnsigned } from "./_decimal.ts";
 import type { ClientEvent, ManagementEvent } from "./event.ts";
 import { ManagementError } from "./errors.ts";
 import { GuardError, type GuardName } from "./guard.ts";
@@ -12,7 +13,6 @@ import { GuardError, type GuardName } from "./guard.ts";
 export const MAX_REMEMBERED_CLIENTS = 65_536;
 /** A client has no more keys than this at a time. */
 const MAX_KEYS = 3;
-const MAX_UINT64 = 2n ** 64n - 1n;
 
 interface Client {
   /** Of its requests, the newest last; none if it was let in without one. */
@@ -82,8 +82,8 @@ export class ClientRegistry {
     const decision = DECISIONS.has(command);
     // Before OpenVPN 2.6.2 this one named no KID.
     const withoutKey = command === "client-pending-auth" && parameters.length < 5;
-    const clientId = unsigned(id, 64);
-    const keyId = decision && !withoutKey ? unsigned(key, 32) : undefined;
+    const clientId = readUnsigned(id, 64);
+    const keyId = decision && !withoutKey ? readUnsigned(key, 32) : undefined;
     // OpenVPN cannot read it, and refuses it itself.
     if (clientId === undefined || decision && !withoutKey && keyId === undefined) return;
     const client = this.#clients.get(clientId);
@@ -160,13 +160,4 @@ export class ClientRegistry {
     this.#clients.set(clientId, client);
     return client;
   }
-}
-
-/** The number that OpenVPN reads (sscanf), as it writes it; `undefined` if it reads none. */
-function unsigned(text: string, bits: number): string | undefined {
-  const [, sign, digits] = /^[ \t-\r]*([+-]?)(\d+)/.exec(text) ?? [];
-  if (digits === undefined) return undefined;
-  const number = BigInt(digits);
-  if (number > MAX_UINT64) return String(BigInt.asUintN(bits, MAX_UINT64));
-  return String(BigInt.asUintN(bits, sign === "-" ? -number : number));
 }

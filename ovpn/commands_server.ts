@@ -3,12 +3,12 @@
  *
  * @module
  */
+import { isClientId, isKeyId } from "./_decimal.ts";
 import { type Decide, order, send, sendDecided } from "./client_core.ts";
 import type { CommandOptions } from "./client_options.ts";
 import { QueryCommands } from "./commands_query.ts";
 import { wholeNumber } from "./commands_general.ts";
 import type { ClientAuthEvent, ClientEvent, ClientResponseEvent } from "./event.ts";
-import { isClientId, isKeyId } from "./event_base.ts";
 import { parseClientCount, parseKillCount, parseUpdateCount } from "./reply_values.ts";
 import { killsByProtocol, pendingAuthArguments } from "./versions.ts";
 

@@ -4,8 +4,9 @@
  * @module
  */
 
+import { type Count, count, whole } from "./_decimal.ts";
 import { loggedWithoutSecrets, REDACTED, withSecrets } from "./_redact.ts";
-import { type Count, count, type EventBase, whole } from "./event_base.ts";
+import type { EventBase } from "./event_base.ts";
 import {
   type ClientEnvEvent,
   type ClientEvent,
@@ -17,8 +18,9 @@ import {
 import { parsePassword, type PasswordEvent } from "./event_password.ts";
 import { parseRequest, type RequestEvent } from "./event_request.ts";
 
+export type { Count } from "./_decimal.ts";
 export type { EnvFault, EventEnv } from "./env.ts";
-export type { Count, EventBase } from "./event_base.ts";
+export type { EventBase } from "./event_base.ts";
 export type {
   ClientAddressEvent,
   ClientAuthEvent,

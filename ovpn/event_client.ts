@@ -3,9 +3,10 @@
  *
  * @module
  */
+import { isClientId, isKeyId } from "./_decimal.ts";
 import { isSecretVariable, REDACTED, withSecrets } from "./_redact.ts";
 import { emptyEnv, type EventEnv } from "./env.ts";
-import { type EventBase, isClientId, isKeyId, maybeCut } from "./event_base.ts";
+import { type EventBase, maybeCut } from "./event_base.ts";
 
 /** `>CLIENT:CONNECT`, a client asks to be let in, or `>CLIENT:REAUTH`, to stay: OpenVPN waits for an answer. */
 export interface ClientAuthEvent extends EventBase<"CLIENT">, EventEnv {

@@ -3,8 +3,9 @@
  *
  * @module
  */
+import { whole } from "./_decimal.ts";
 import { REDACTED, withSecrets } from "./_redact.ts";
-import { type EventBase, maybeCut, whole } from "./event_base.ts";
+import { type EventBase, maybeCut } from "./event_base.ts";
 
 /** `>NEED-OK:`, OpenVPN waits for a confirmation: `needok`. */
 export interface NeedOkEvent extends EventBase<"NEED-OK"> {

@@ -5,10 +5,9 @@
  *
  * @module
  */
-import { parseCount } from "./_decimal.ts";
+import { type Count, parseCount, whole } from "./_decimal.ts";
 import { ManagementError } from "./errors.ts";
 import { parseEvent } from "./event.ts";
-import { type Count, whole } from "./event_base.ts";
 
 /** The part of a reply that has values: what stood after `SUCCESS: `, and the other lines. */
 export interface ReplyText {

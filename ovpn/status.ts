@@ -3,9 +3,8 @@
  *
  * @module
  */
-import { parseCount } from "./_decimal.ts";
+import { type Count, parseCount, whole } from "./_decimal.ts";
 import { ManagementError } from "./errors.ts";
-import { type Count, whole } from "./event_base.ts";
 import {
   type ClientColumns,
   clientColumns,

@@ -3,8 +3,7 @@
  *
  * @module
  */
-import { isDecimal, parseCount } from "./_decimal.ts";
-import { type Count, isClientId, whole } from "./event_base.ts";
+import { type Count, isClientId, isDecimal, parseCount, whole } from "./_decimal.ts";
 
 /** A moment as OpenVPN tells it. */
 export interface StatusTime {

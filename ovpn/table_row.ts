@@ -3,9 +3,8 @@
  *
  * @module
  */
-import { parseCount } from "./_decimal.ts";
+import { type Count, parseCount, whole } from "./_decimal.ts";
 import type { EventEnv } from "./env.ts";
-import { type Count, whole } from "./event_base.ts";
 import type { StatusAddress, StatusClient, StatusTime } from "./status_row.ts";
 
 /** A client of a server, as it was at one moment: a row never changes, there is a new one instead. */
