@@ -5,6 +5,7 @@
  */
 import { requireLimit } from "../adapters/limits.ts";
 import type { WaitOptions } from "../adapters/types.ts";
+import { textFromBase64, toBase64 } from "./_base64.ts";
 import { showAs } from "./_redact.ts";
 import {
   type AuthDecision,
@@ -102,8 +103,10 @@ export class OpenRequest implements ClientAuthRequest {
   }
 
   get staticResponse(): ClientAuthRequest["staticResponse"] {
-    const [, first, second] = /^SCRV1:([^:]*):([^:]*)$/.exec(this.password ?? "") ?? [];
-    const [password, response] = [fromBase64(first), fromBase64(second)];
+    const match = /^SCRV1:([^:]*):([^:]*)$/.exec(this.password ?? "");
+    if (match === null) return undefined;
+    const [, first = "", second = ""] = match;
+    const [password, response] = [textFromBase64(first), textFromBase64(second)];
     if (password === undefined || response === undefined) return undefined;
     return { password, response };
   }
@@ -203,7 +206,7 @@ export class OpenRequest implements ClientAuthRequest {
     if (signal?.aborted) throw waitAborted(signal);
     const response = this.#unread ?? await this.#nextResponse(signal);
     this.#unread = undefined;
-    const text = fromBase64(response);
+    const text = textFromBase64(response);
     if (text !== undefined) return text;
     throw new AuthError(
       "unreadable-response",
@@ -299,20 +302,4 @@ function waitAborted(signal: AbortSignal): ManagementError {
   return new ManagementError("aborted", "waiting for a client's answer: aborted", {
     cause: signal.reason,
   });
-}
-
-function toBase64(text: string): string {
-  const bytes = new TextEncoder().encode(text);
-  return btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(""));
-}
-
-/** The text, if it is base64 of UTF-8. */
-function fromBase64(base64: string | undefined): string | undefined {
-  if (base64 === undefined) return undefined;
-  try {
-    const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
-    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
-  } catch {
-    return undefined;
-  }
 }

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { toBase64 } from "./_base64.ts";
 import { order, send, sendDecided } from "./client_core.ts";
 import type { CommandOptions } from "./client_options.ts";
 import { encodeBody, MAX_ARGUMENT_BYTES } from "./command.ts";
@@ -191,7 +192,7 @@ export abstract class QueryCommands extends GeneralCommands {
    * @throws {RangeError} for more than 192 bytes, which are 256 in base64
    */
   async crResponse(response: string, options?: CommandOptions): Promise<void> {
-    const base64 = toBase64(ENCODER.encode(response));
+    const base64 = toBase64(response);
     await send(this, order(["cr-response"], [base64]), options);
   }
 }
@@ -225,10 +226,6 @@ function requirePort(port: number): string {
     throw new RangeError(`a port is ${port}, expected 1 to 65535`);
   }
   return String(port);
-}
-
-function toBase64(bytes: Uint8Array): string {
-  return btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(""));
 }
 
 function base64Lines(bytes: Uint8Array): readonly string[] {

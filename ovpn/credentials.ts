@@ -15,6 +15,7 @@ import {
   report,
   Slot,
 } from "./_answering.ts";
+import { toBase64 } from "./_base64.ts";
 import { REDACTED, showAs } from "./_redact.ts";
 import { AnswerError } from "./answer_error.ts";
 import type { ManagementClient } from "./client.ts";
@@ -301,9 +302,4 @@ function requireText(what: string, text: string | undefined): asserts text is st
     "invalid-answer",
     `${what}: it takes a text for each part of the answer, and there is none`,
   );
-}
-
-function toBase64(text: string): string {
-  const bytes = new TextEncoder().encode(text);
-  return btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(""));
 }

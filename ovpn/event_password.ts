@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { textFromBase64 } from "./_base64.ts";
 import { REDACTED, withSecrets } from "./_redact.ts";
 import { type EventBase, maybeCut } from "./event_base.ts";
 
@@ -125,7 +126,7 @@ function parseDynamicChallenge(reason: string): DynamicChallenge | undefined {
   const match = CRV1.exec(reason);
   if (match === null) return undefined;
   const [, list = "", stateId = "", name = "", text = ""] = match;
-  const username = textOfBase64(name);
+  const username = textFromBase64(name);
   if (username === undefined) return undefined;
   const flags = list.split(",");
   return {
@@ -135,13 +136,4 @@ function parseDynamicChallenge(reason: string): DynamicChallenge | undefined {
     username,
     text,
   };
-}
-
-function textOfBase64(base64: string): string | undefined {
-  try {
-    const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
-    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
-  } catch {
-    return undefined;
-  }
 }

@@ -14,6 +14,7 @@ import {
   report,
   Slot,
 } from "./_answering.ts";
+import { fromBase64 } from "./_base64.ts";
 import { AnswerError } from "./answer_error.ts";
 import type { ManagementClient } from "./client.ts";
 import type { ManagementEvent } from "./event.ts";
@@ -132,7 +133,7 @@ class Provider {
   async #answer({ type, data, algorithm, parameters }: SignEvent, open: Open): Promise<void> {
     const { signal } = open;
     const request = {
-      data: Uint8Array.from(atob(data), (character) => character.charCodeAt(0)),
+      data: fromBase64(data),
       algorithm,
       hash: parameters.get("hashalg"),
       saltLength: parameters.get("saltlen"),

@@ -4,6 +4,7 @@
  * @module
  */
 import type { WaitOptions } from "../adapters/types.ts";
+import { fromBase64 } from "./_base64.ts";
 import { type Commands, type Core, SimulationError } from "./testing_core.ts";
 
 /** What a password query may ask for. */
@@ -187,7 +188,7 @@ export class Queries {
         if (text !== undefined) this.#password(name, text);
         // Not needed: refused at this line, and the body is run as commands.
         else if (this.#wantsPassword(name)) {
-          core.openBody((lines) => this.#password(name, fromBase64(lines.join(""))));
+          core.openBody((lines) => this.#password(name, passwordFromBase64(lines.join(""))));
         } else this.#accepts("password", name);
       },
     };
@@ -250,10 +251,9 @@ export class Queries {
 }
 
 /** Garbage is an empty password (spec 1.3). */
-function fromBase64(text: string): string {
+function passwordFromBase64(base64: string): string {
   try {
-    const bytes = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
-    return new TextDecoder().decode(bytes);
+    return new TextDecoder().decode(fromBase64(base64));
   } catch {
     return "";
   }

@@ -4,6 +4,7 @@
  * @module
  */
 import type { Address, Conn, Duplex, WaitOptions } from "../adapters/types.ts";
+import { fromBase64, toBase64 } from "./_base64.ts";
 import type { SimulatedClient, SimulatedClientOptions } from "./testing_client.ts";
 import type { Core, RestartSignal, SimulatorOptions } from "./testing_core.ts";
 import type { Mailbox } from "./testing_mailbox.ts";
@@ -143,14 +144,14 @@ export class SimulatedDaemon implements AsyncDisposable {
     algorithm = "RSA_PKCS1_PADDING",
     options?: WaitOptions,
   ): Promise<Uint8Array> {
-    const base64 = btoa(String.fromCharCode(...data));
+    const base64 = toBase64(data);
     const { clientVersion } = this.#core;
     const line = clientVersion <= 1
       ? `>RSA_SIGN:${base64}`
       : `>PK_SIGN:${base64}${clientVersion >= 3 ? `,${algorithm}` : ""}`;
     const answer = (await this.#daemon.ask("signature", "", line, options)).join("");
     try {
-      return Uint8Array.from(atob(answer), (character) => character.charCodeAt(0));
+      return fromBase64(answer);
     } catch (error) {
       throw new TypeError("the signature is not base64", { cause: error });
     }
