@@ -1,5 +1,6 @@
-/** The recorded sessions of tests/fixtures/ovpn: what OpenVPN sent on one connection each. */
+/** The recorded sessions of tests/fixtures/ovpn: what OpenVPN sent on one connection each, and what its manager did. */
 import { readdirSync, readFileSync } from "node:fs";
+import { parseRecording, type Recording as Dialogue } from "@trunkline/sockets/ovpn/testing";
 
 const FOLDER = new URL("./fixtures/ovpn/", import.meta.url);
 
@@ -12,8 +13,18 @@ export interface Recording {
 export function recordings(): Recording[] {
   const files = readdirSync(FOLDER).sort();
   const received = files.filter((file) => /^[^.]+\.txt$/.test(file));
-  return received.map((file) => ({
-    name: file.slice(0, -".txt".length),
-    bytes: new Uint8Array(readFileSync(new URL(file, FOLDER))),
-  }));
+  return received.map((file) => ({ name: file.slice(0, -".txt".length), bytes: read(file) }));
+}
+
+/** Both sides of a session, with their timing. */
+export function readDialogue(name: string): Dialogue {
+  return parseRecording({
+    received: read(`${name}.txt`),
+    sent: read(`${name}.commands.txt`),
+    timing: new TextDecoder().decode(read(`${name}.timing.jsonl`)),
+  });
+}
+
+function read(file: string): Uint8Array {
+  return new Uint8Array(readFileSync(new URL(file, FOLDER)));
 }

@@ -3,6 +3,7 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import { Demuxer, ManagementError } from "@trunkline/sockets/ovpn";
 import fc from "fast-check";
 import { test } from "node:test";
+import * as replyValues from "../ovpn/reply_values.ts";
 import {
   parseAuthRetry,
   parseClientCount,
@@ -28,23 +29,7 @@ const block = (...lines: string[]): ReplyText => ({ success: "", lines });
 
 type Parse = (reply: ReplyText) => unknown;
 
-const PARSERS: Readonly<Record<string, Parse>> = {
-  parseAuthRetry,
-  parseClientCount,
-  parseEnvFilter,
-  parseHold,
-  parseKillCount,
-  parseLoadStats,
-  parseMute,
-  parsePid,
-  parsePkcs11Count,
-  parsePkcs11Entry,
-  parseRemoteEntries,
-  parseRemoteEntryCount,
-  parseUpdateCount,
-  parseVerb,
-  parseVersion,
-};
+const PARSERS: Readonly<Record<string, Parse>> = replyValues;
 
 function refuses(parse: Parse, ...replies: ReplyText[]): void {
   for (const reply of replies) {

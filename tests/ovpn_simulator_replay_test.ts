@@ -1,10 +1,8 @@
 /** The simulated OpenVPN against recordings of the real one: the same commands, the same causes, line by line the same answers. */
 import { assert, assertEquals } from "@std/assert";
-import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { connPair } from "@trunkline/sockets/auto";
 import {
-  parseRecording,
   type Recording,
   simulateDaemon,
   type SimulatedClient,
@@ -12,19 +10,10 @@ import {
   type SimulatorOptions,
   type Wanted,
 } from "@trunkline/sockets/ovpn/testing";
+import { readDialogue } from "./ovpn_recordings.ts";
 
 const decoder = new TextDecoder();
 const NOW = 1795220000;
-
-function readRecording(name: string): Recording {
-  const file = (suffix: string) =>
-    new Uint8Array(readFileSync(new URL(`fixtures/ovpn/${name}${suffix}`, import.meta.url)));
-  return parseRecording({
-    received: file(".txt"),
-    sent: file(".commands.txt"),
-    timing: decoder.decode(file(".timing.jsonl")),
-  });
-}
 
 /** A manager may have written before it read: what OpenVPN says unasked comes first here. */
 function greetingFirst(recording: Recording): Recording {
@@ -166,7 +155,7 @@ class Director {
 
 /** Plays the manager of a recording to a simulator, and gives both sets of lines. */
 async function play(name: string, { ignored, ...options }: Play): Promise<[string[], string[]]> {
-  const recording = greetingFirst(readRecording(name));
+  const recording = greetingFirst(readDialogue(name));
   const daemon = simulateDaemon({ now: () => NOW, ...options });
   const [ours, theirs] = connPair();
   const [expected, actual] = [new Lines(ignored), new Lines(ignored)];
@@ -234,7 +223,7 @@ const HELP =
 
 /** The token of a recording. */
 function identities(name: string): { id: string; blob: string }[] {
-  const text = readRecording(name).filter(({ from, end }) => from === "daemon" && !end)
+  const text = readDialogue(name).filter(({ from, end }) => from === "daemon" && !end)
     .map(({ bytes }) => decoder.decode(bytes)).join("");
   const entries = text.matchAll(/^>PKCS11ID-ENTRY:'\d+', ID:'(.*)', BLOB:'(.*)'\r$/gm);
   return Array.from(entries, ([, id = "", blob = ""]) => ({ id, blob }));

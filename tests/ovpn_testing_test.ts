@@ -1,5 +1,4 @@
 import { assert, assertEquals } from "@std/assert";
-import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { type ConnectError, connPair } from "@trunkline/sockets/auto";
 import {
@@ -24,7 +23,7 @@ import {
   startScriptedDaemon,
 } from "@trunkline/sockets/ovpn/testing";
 import { GREETING, rejection } from "./ovpn_fake.ts";
-import { recordings } from "./ovpn_recordings.ts";
+import { readDialogue, recordings } from "./ovpn_recordings.ts";
 
 const decoder = new TextDecoder();
 const NAMES = recordings().map(({ name }) => name);
@@ -49,16 +48,6 @@ const OTHER_MANAGERS: Readonly<Record<string, string>> = {
   "v27-multiline-password": "command bodies",
   "verb9-livelock": "no answer",
 };
-
-function readRecording(name: string): Recording {
-  const file = (suffix: string) =>
-    new Uint8Array(readFileSync(new URL(`fixtures/ovpn/${name}${suffix}`, import.meta.url)));
-  return parseRecording({
-    received: file(".txt"),
-    sent: file(".commands.txt"),
-    timing: decoder.decode(file(".timing.jsonl")),
-  });
-}
 
 function textOf(recording: Recording, from: RecordedStep["from"]): string {
   const parts = recording.filter((step) => step.from === from && !step.end);
@@ -112,7 +101,7 @@ const withoutRaw = ({ raw: _, ...rest }: ManagementEvent) => rest;
 
 for (const name of NAMES.filter((name) => !(name in OTHER_MANAGERS))) {
   test(`a ManagementClient repeats the recorded session ${name}`, async () => {
-    const recorded = readRecording(name);
+    const recorded = readDialogue(name);
     const recording = withPidAfterVersion(recorded);
     const lines = textOf(recorded, "manager").split("\n").slice(0, -1);
     const [ours, theirs] = connPair();
@@ -140,7 +129,7 @@ test("the recordings that a ManagementClient cannot repeat are still there", () 
 });
 
 test("the recorded session with three wrong passwords is refused", async () => {
-  const recording = readRecording("tcp-password-three-wrong");
+  const recording = readDialogue("tcp-password-three-wrong");
   const lines = textOf(recording, "manager").split("\n");
   const [ours, theirs] = connPair();
   const replayed = replayRecording(theirs, recording);
@@ -151,7 +140,7 @@ test("the recorded session with three wrong passwords is refused", async () => {
 
 for (const name of NAMES) {
   test(`the recording ${name} is the same after formatRecording() and parseRecording()`, () => {
-    const recording = readRecording(name);
+    const recording = readDialogue(name);
     const again = parseRecording(formatRecording(recording));
     assertEquals(again, recording);
   });
