@@ -80,6 +80,9 @@ async function sample(aead: Aead, length: number, count: number): Promise<number
 const median = (numbers: number[]): number => numbers.sort((a, b) => a - b)[numbers.length >> 1]!;
 
 const rounds = Number(values.rounds);
+if (!Number.isInteger(rounds) || rounds < 1) {
+  throw new RangeError(`--rounds is a whole number from 1 on, not "${values.rounds}"`);
+}
 const { deno, bun, node } = process.versions;
 console.log(deno ? `Deno ${deno}` : bun ? `Bun ${bun}` : `Node ${node}`);
 const found = await aeads();
