@@ -4,6 +4,7 @@
  * @module
  */
 import { concat } from "@std/bytes";
+import { byteString, LexerError, parseParameters } from "./_lexer.ts";
 
 /** The longest line that OpenVPN takes, in bytes without its line end. Of a longer one it drops the head and RUNS THE TAIL. */
 export const MAX_LINE_BYTES = 1023;
@@ -19,6 +20,7 @@ const END = "END";
 const ENCODER = new TextEncoder();
 // deno-lint-ignore no-control-regex -- OpenVPN silently removes these, which changes the meaning of a line
 const CONTROL = /[\x00-\x1f\x7f]/;
+const CONTROLS = new RegExp(CONTROL, "g");
 
 /**
  * Writes a command with quoted arguments as one line. Whatever the arguments hold, OpenVPN reads exactly them.
@@ -112,20 +114,15 @@ function refuseUnsendable(text: string, what: string): void {
 }
 
 /**
- * The parameters of a line as OpenVPN reads them: `"..."` with backslash escapes, `'...'` as it is, both only at the start of a
- * parameter; `#` and `;` there begin a comment. Where OpenVPN would see an error, the rest is one parameter.
+ * The parameters of a line as OpenVPN reads them: what they are decides what is safe to send. One that it cannot read, and answers by
+ * a single error, is a parameter as a whole: no command is called so.
  */
 export function lexCommand(line: string): string[] {
-  const parameters: string[] = [];
-  // White space as C has it: JavaScript's \s is more.
-  const parameter =
-    /[ \t-\r]*(?:"((?:[^"\\]|\\.)*)"|'([^']*)'|([#;].*)|((?:[^ \t-\r\\]|\\.)+)|([^ \t-\r].*))/sy;
-  for (;;) {
-    const match = parameter.exec(line);
-    if (match === null) return parameters;
-    const [, double, single, comment, bare, bad] = match;
-    if (comment !== undefined) return parameters;
-    const escaped = double ?? bare;
-    parameters.push(escaped?.replace(/\\(.)/gs, "$1") ?? single ?? bad ?? "");
+  const kept = line.replace(CONTROLS, "");
+  try {
+    return parseParameters(byteString(ENCODER.encode(kept)));
+  } catch (error) {
+    if (error instanceof LexerError) return [kept];
+    throw error;
   }
 }

@@ -3,9 +3,9 @@
  *
  * @module
  */
+import { decodeLine, LexerError, parseParameters } from "./_lexer.ts";
 import type { Command, Core } from "./testing_core.ts";
 import { generalCommands } from "./testing_general.ts";
-import { decodeLine, LexerError, parseParameters } from "./testing_input.ts";
 import type { ManagerLink } from "./testing_link.ts";
 import type { Queries } from "./testing_queries.ts";
 import type { ClientPool } from "./testing_server.ts";

@@ -59,7 +59,8 @@ test("encodeCommand() refuses half a surrogate pair, which would arrive as anoth
 });
 
 test("lexCommand() parts words where OpenVPN does, not where JavaScript sees white space", () => {
-  assertEquals(lexCommand("a\tb\vc\u00a0d"), ["a", "b", "c\u00a0d"]);
+  // Control characters it leaves out before.
+  assertEquals(lexCommand("a\tb\vc\u00a0d e\r\n"), ["abc\u00a0d", "e"]);
 });
 
 test("encodeCommand() refuses a name that is more than a word", () => {
@@ -96,8 +97,29 @@ test("lexCommand() reads as OpenVPN does", () => {
     ["needstr n a#b", ["needstr", "n", "a#b"]],
     ["needstr a\\ b c", ["needstr", "a b", "c"]],
     ['password "Auth" ""', ["password", "Auth", ""]],
+    // A backslash between parameters is for nothing: what follows is what it is without.
+    ["\\ pkcs11-id-count", ["pkcs11-id-count"]],
+    ["signal \\ SIGUSR2", ["signal", "SIGUSR2"]],
+    ["signal \\;x", ["signal"]],
+    ["signal \\#x", ["signal"]],
+    ["signal \\", ["signal"]],
+    ["\\", []],
+    ['needstr \\"a\\\\ b\\"', ["needstr", '"a\\', 'b"']],
+    ["needstr \"a\"b''", ["needstr", "a", "b''"]],
+    [`kill ${"x ".repeat(20)}"`, ["kill", ...Array<string>(15).fill("x")]],
+    ['kill "\ufeffx"', ["kill", "\ufeffx"]],
+    [`kill ${"ž".repeat(128)}`, ["kill", "ž".repeat(128)]],
   ];
   for (const [line, expected] of cases) assertEquals(lexCommand(line), expected, line);
+});
+
+test("lexCommand() takes a line that OpenVPN cannot read for one word", () => {
+  const lines = [
+    ...['exit "x', "test 0 'x", "state on all \\x", "version 3 x\\", 'log "x\\', "kill \\'x"],
+    `kill ${"x ".repeat(14)}"`,
+    `kill ${"ž".repeat(128)}x`,
+  ];
+  for (const line of lines) assertEquals(lexCommand(line), [line]);
 });
 
 test("hasBody() knows the commands that are followed by lines", () => {
