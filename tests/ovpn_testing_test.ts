@@ -8,7 +8,7 @@ import {
   EventAssembler,
   type GuardName,
   ManagementClient,
-  type ManagementError,
+  ManagementError,
   type ManagementEvent,
   parseEvent,
 } from "@trunkline/sockets/ovpn";
@@ -22,7 +22,7 @@ import {
   replayRecording,
   startScriptedDaemon,
 } from "@trunkline/sockets/ovpn/testing";
-import { GREETING, rejection } from "./ovpn_fake.ts";
+import { greetedPair, GREETING, rejection } from "./ovpn_fake.ts";
 import { readDialogue, recordings } from "./ovpn_recordings.ts";
 
 const decoder = new TextDecoder();
@@ -127,6 +127,87 @@ for (const name of NAMES.filter((name) => !(name in OTHER_MANAGERS))) {
 test("the recordings that a ManagementClient cannot repeat are still there", () => {
   assertEquals(Object.keys(OTHER_MANAGERS).filter((name) => !NAMES.includes(name)), []);
 });
+
+/** The recorded lines that a client refuses to send; the others are sent as they are. */
+async function refusedOf(name: string): Promise<readonly (readonly [string, string])[]> {
+  const [client, daemon] = await greetedPair();
+  const refused: (readonly [string, string])[] = [];
+  let heard = daemon.hear();
+  for (const line of textOf(readDialogue(name), "manager").split("\n").slice(0, -1)) {
+    const done = rejection(client.command(line));
+    const first = await Promise.race([done, heard]);
+    if (first instanceof Error) {
+      assert(!(first instanceof ManagementError));
+      refused.push([line, first.name]);
+    } else {
+      // Nothing of what was refused came before.
+      assertEquals(first, line);
+      await daemon.say("ERROR: no\r\n");
+      assert(await done instanceof CommandError);
+      heard = daemon.hear();
+    }
+  }
+  assertEquals(client.strayReplies, 0);
+  await client.close();
+  assertEquals(await heard, undefined);
+  return refused;
+}
+
+test("a client refuses the lines of oversize-line of which OpenVPN would run the tail", async () => {
+  const refused = await refusedOf("oversize-line");
+  assertEquals(refused.map(([line, name]) => [line.length, name]), [
+    [1028, "RangeError"],
+    [2018, "RangeError"],
+  ]);
+});
+
+test("a client refuses of lexer-and-errors what is followed by lines, or glued", async () => {
+  assertEquals(await refusedOf("lexer-and-errors"), [
+    ["client-auth nope 0", "TypeError"],
+    ["hold\x00\x01\x7f", "TypeError"],
+  ]);
+  const [client, daemon] = await greetedPair();
+  const ids = { clientId: "nope", keyId: "0" };
+  const allow = ["unannounced-client"] as const;
+  assertEquals((await rejection(client.clientAuth(ids, ["pid"], { allow }))).name, "TypeError");
+  assertEquals((await rejection(client.needStr("n", "m".repeat(257)))).name, "RangeError");
+  assert(!await daemon.pending());
+  await client.close();
+});
+
+for (const name of ["pipelined", "exit-loses-replies"]) {
+  test(`a client refuses the writes of ${name}, and sends their commands one by one`, async () => {
+    const writes = readDialogue(name).filter(({ from }) => from === "manager")
+      .map((step) => textOf([step], "manager")).filter((text) => /\n./.test(text));
+    assert(writes.length > 0);
+    for (const text of writes) {
+      const [client, daemon] = await greetedPair();
+      assertEquals((await rejection(client.command(text))).name, "TypeError");
+      assertEquals((await rejection(client.command(text.trimEnd()))).name, "TypeError");
+      const lines = text.trimEnd().split("\n");
+      const done = lines.map((line) => rejection<ManagementError>(client.command(line)));
+      const closed = lines.indexOf("exit");
+      for (const line of lines.slice(0, closed < 0 ? lines.length : closed)) {
+        assertEquals(await daemon.hear(), line);
+        const silent = /^version \d/.test(line);
+        if (silent) assertEquals(await daemon.hear(), "pid");
+        assert(!await daemon.pending());
+        await daemon.say(silent ? "ERROR: no\r\nSUCCESS: pid=1\r\n" : "ERROR: no\r\n");
+      }
+      if (closed >= 0) {
+        assertEquals(await daemon.hear(), "exit");
+        assert(!await daemon.pending());
+        await daemon.conn.close();
+        done.splice(closed, 1);
+      }
+      const codes = (await Promise.all(done)).map(({ code }) => code);
+      const answered = closed < 0 ? lines.length : closed;
+      const expected = codes.map((_, at) => at < answered ? "command" : "disconnected");
+      assertEquals(codes, expected);
+      await client.close();
+    }
+  });
+}
 
 test("the recorded session with three wrong passwords is refused", async () => {
   const recording = readDialogue("tcp-password-three-wrong");
