@@ -16,15 +16,10 @@ import {
   type PendingStep,
 } from "./auth_request.ts";
 import type { ManagementClient } from "./client.ts";
-import { encodeBody, encodeWords } from "./command.ts";
+import { encodeWords } from "./command.ts";
+import { requireConfig } from "./commands_server.ts";
 import { ManagementError } from "./errors.ts";
 import type { ClientAuthEvent } from "./event.ts";
-
-/**
- * The longest line of configuration for a client, in bytes without its line end. OpenVPN 2.6.14 loses what follows a line of more than
- * 768 bytes in the same write, be it the `END`.
- */
-export const MAX_CONFIG_LINE_BYTES = 767;
 
 /** What becomes of a request without a decision. */
 export interface RequestEnd {
@@ -132,16 +127,8 @@ export class OpenRequest implements ClientAuthRequest {
 
   accept(config: readonly string[] = []): AuthDecision {
     const lines = [...config];
-    encodeBody(lines);
-    for (const [index, line] of lines.entries()) {
-      const { length } = new TextEncoder().encode(line);
-      if (length <= MAX_CONFIG_LINE_BYTES) continue;
-      throw new RangeError(
-        `line ${
-          index + 1
-        } for a client has ${length} bytes, expected at most ${MAX_CONFIG_LINE_BYTES}`,
-      );
-    }
+    // It throws here what the command would throw when it is too late.
+    requireConfig(lines);
     return this.#decision(
       "accept",
       () =>
@@ -153,7 +140,6 @@ export class OpenRequest implements ClientAuthRequest {
 
   deny(reason: string, clientReason?: string): AuthDecision {
     const texts = clientReason === undefined ? [reason] : [reason, clientReason];
-    // It throws here what the command would throw when it is too late.
     encodeWords(["client-deny", this.clientId, this.keyId], texts);
     return this.#decision(
       "deny",

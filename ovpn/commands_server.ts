@@ -6,6 +6,7 @@
 import { isClientId, isKeyId } from "./_decimal.ts";
 import { type Decide, order, send, sendDecided } from "./client_core.ts";
 import type { CommandOptions } from "./client_options.ts";
+import { encodeBody } from "./command.ts";
 import { QueryCommands } from "./commands_query.ts";
 import { wholeNumber } from "./commands_general.ts";
 import type { ClientAuthEvent, ClientEvent, ClientResponseEvent } from "./event.ts";
@@ -42,13 +43,20 @@ export interface KillAddress {
 /** The longest `extra` that arrives: OpenVPN takes 10 bytes more, and the client drops the message without a word. */
 export const MAX_PENDING_EXTRA_BYTES = 246;
 
+/**
+ * The longest line of configuration for a client, in bytes without its line end. OpenVPN reads a longer one in parts, and what comes
+ * after the 256th byte as a directive of its own: the text of a comment could push a route (seen with 2.6.14).
+ */
+export const MAX_CONFIG_LINE_BYTES = 255;
+
 /** The commands about the clients of a server. */
 export abstract class ServerCommands extends QueryCommands {
   /**
    * `client-auth`: lets a client in, with `lines` of configuration for it (as `client-connect` would write them, such as
    * `push "route 10.9.0.0 255.255.0.0"`). When it answers a `REAUTH` they are ignored.
    *
-   * @throws {TypeError} if a line has control characters or is `END`, @throws {RangeError} if it has more than 1023 bytes
+   * @throws {TypeError} if a line has control characters or is `END`, @throws {RangeError} if it has more than
+   * {@linkcode MAX_CONFIG_LINE_BYTES} bytes
    * @throws {ManagementError} `stale`: the request is not open any more; {@linkcode GuardError}: it cannot be told from another
    */
   async clientAuth(
@@ -56,6 +64,7 @@ export abstract class ServerCommands extends QueryCommands {
     lines: readonly string[] = [],
     options?: CommandOptions,
   ): Promise<void> {
+    requireConfig(lines);
     await send(this, decision("client-auth", request, [], lines), options);
   }
 
@@ -183,6 +192,17 @@ export abstract class ServerCommands extends QueryCommands {
     const { id, about } = clientOf(client);
     const it = order(["push-update-cid", id], [options], { about });
     return parseUpdateCount(await send(this, it, commandOptions));
+  }
+}
+
+/** Throws if OpenVPN would read something else than these lines. */
+export function requireConfig(lines: readonly string[]): void {
+  encodeBody(lines);
+  for (const [index, line] of lines.entries()) {
+    const { length } = new TextEncoder().encode(line);
+    if (length <= MAX_CONFIG_LINE_BYTES) continue;
+    const text = `${length} bytes, expected at most ${MAX_CONFIG_LINE_BYTES}`;
+    throw new RangeError(`line ${index + 1} for a client has ${text}`);
   }
 }
 

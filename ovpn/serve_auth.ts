@@ -5,7 +5,7 @@
  */
 import { requireLimit } from "../adapters/limits.ts";
 import type { WaitOptions } from "../adapters/types.ts";
-import { MAX_CONFIG_LINE_BYTES, OpenRequest } from "./_auth_request.ts";
+import { OpenRequest } from "./_auth_request.ts";
 import {
   type AuthDecision,
   AuthError,
@@ -16,7 +16,7 @@ import type { ManagementClient } from "./client.ts";
 import { CommandError, ManagementError } from "./errors.ts";
 import type { ClientAuthEvent, ClientEvent, ManagementEvent } from "./event.ts";
 
-export { MAX_CONFIG_LINE_BYTES };
+export { MAX_CONFIG_LINE_BYTES } from "./commands_server.ts";
 
 /** Decides about a request, by one of its methods: `return request.accept()`. Anything else that it does denies it. */
 export type AuthHandler = (request: ClientAuthRequest) => AuthDecision | Promise<AuthDecision>;

@@ -10,6 +10,7 @@ import {
   GuardError,
   type ManagementClient,
   type ManagementEvent,
+  MAX_CONFIG_LINE_BYTES,
 } from "@trunkline/sockets/ovpn";
 import {
   clientArgs,
@@ -21,6 +22,7 @@ import {
   startOpenVpn,
   workDirectory,
 } from "../examples/openvpn_process.ts";
+import { order, send } from "../ovpn/client_core.ts";
 import { rejection } from "./ovpn_fake.ts";
 
 const OPENVPN = findProgram("openvpn") ?? "";
@@ -161,10 +163,10 @@ test("OpenVPN: long lines of a body stay whole", {
   timeout: 30_000,
 }, async () => {
   await withOpenVpn(HELD, async (client, daemon) => {
-    const request = { clientId: "0", keyId: "1" };
     for (const lengths of [[100, 1000, 413], [1000, 1000, 1000], [1023, 1023, 5], [768, 769, 9]]) {
       const lines = lengths.map((length) => "#".repeat(length));
-      const refused = client.clientAuth(request, lines, { allow: ["unannounced-client"] });
+      // Longer ones than clientAuth() takes.
+      const refused = send(client, order(["client-auth", "0", "1"], [], { lines }), UNANNOUNCED);
       // It takes the body, and only then says that it is no server.
       assert(await rejection(refused) instanceof CommandError);
       assertEquals(await client.pid(), daemon.pid, lengths.join());
@@ -236,9 +238,11 @@ test("OpenVPN: a server's clients, and a request from before its restart", {
       assertEquals((await rejection(server.clientAuth(first))).code, "stale");
       const ids = { clientId: second.clientId, keyId: second.keyId };
       assertEquals((await rejection<GuardError>(server.clientAuthNt(ids))).guard, "reused-client");
-      await server.clientAuth(second, ['push "echo hello"', "# nothing"]);
+      const long = "x".repeat(MAX_CONFIG_LINE_BYTES - 'push "echo "'.length);
+      await server.clientAuth(second, ['push "echo hello"', `push "echo ${long}"`, "# nothing"]);
       await connected;
-      assertEquals((await client.echoHistory("all")).map(({ message }) => message), ["hello"]);
+      const echoes = await client.echoHistory("all");
+      assertEquals(echoes.map(({ message }) => message), ["hello", long]);
       assertEquals([await server.clientCount(), await client.remoteEntryCount()], [1, 1]);
       const { format, clients: [row] } = await server.status();
       assertEquals([format, row?.clientId], [3, second.clientId]);
