@@ -68,9 +68,9 @@ export type InfoMsgEvent = WebAuthEvent | OpenUrlEvent | ChallengeTextEvent | Ot
 export interface WebAuthEvent extends EventBase<"INFOMSG"> {
   /** Always this. */
   readonly kind: "WEB_AUTH";
-  /** How: `hidden`, `external`, `proxy=...` (a secret). */
+  /** How: `hidden`, `external`, `proxy=...` (a secret, and shown as the last one). They end where the url begins. */
   readonly flags: readonly string[];
-  /** Where to; a secret. */
+  /** Where to: from the first `scheme://` on that stands behind a colon, as a proxy may have colons; a secret. */
   readonly url: string;
 }
 
@@ -146,7 +146,9 @@ const BASE64 = /^[A-Za-z0-9+/]+={0,2}$/;
 const PROXY = /^(\d+),(TCP|UDP),(.+)$/s;
 // From the right: an IPv6 address has no brackets, and a name may have commas.
 const REMOTE = /^(.+),(\d{1,5}),([^,]+)$/s;
-const WEB_AUTH = /^WEB_AUTH:([^:]*):(.+)$/s;
+// The flags end at a colon, but the address of a proxy has colons of its own: at the first one, then, behind which a url begins.
+const WEB_AUTH = /^WEB_AUTH:(.*?):([a-z][a-z0-9+.-]*:\/\/.*)$/is;
+const WEB_AUTH_OTHER = /^WEB_AUTH:([^:]*):(.+)$/s;
 const OPEN_URL = /^OPEN_URL:(.+)$/s;
 const CR_TEXT = /^CR_TEXT:([^:]*):(.*)$/s;
 const NOTIFY = /^([^,]*),([^,]*),(.*)$/s;
@@ -225,11 +227,13 @@ function parseSign(
 
 function parseInfoMsg(raw: Uint8Array, body: string): InfoMsgEvent {
   const type = "INFOMSG";
-  const web = WEB_AUTH.exec(body);
+  const web = WEB_AUTH.exec(body) ?? WEB_AUTH_OTHER.exec(body);
   if (web !== null) {
     const [, list = "", url = ""] = web;
     const flags = list === "" ? [] : list.split(",");
-    const shown = flags.map((flag) => flag.startsWith("proxy=") ? `proxy=${REDACTED}` : flag);
+    // What follows the proxy may be more of its password.
+    const proxy = flags.findIndex((flag) => flag.startsWith("proxy="));
+    const shown = proxy < 0 ? flags : [...flags.slice(0, proxy), `proxy=${REDACTED}`];
     const event = { type, raw, kind: "WEB_AUTH", flags, url } as const;
     return withSecrets(event, { flags: shown, url: REDACTED });
   }

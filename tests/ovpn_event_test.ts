@@ -340,6 +340,8 @@ test("describeEvent() leaves secrets out", () => {
     "UPDOWN:UP": "UPDOWN: UP",
     "INFOMSG:WEB_AUTH:hidden,proxy=hunter2:https://x/hunter2":
       "INFOMSG: WEB_AUTH:hidden,proxy=[redacted]:[redacted]",
+    "INFOMSG:WEB_AUTH:external,proxy=http://u:a,hunter2@h:1:https://x":
+      "INFOMSG: WEB_AUTH:external,proxy=[redacted]:[redacted]",
     "INFOMSG:OPEN_URL:https://hunter2": "INFOMSG: OPEN_URL:[redacted]",
     "INFOMSG:CR_TEXT:R,E:PIN?": "INFOMSG: CR_TEXT:R,E:PIN?",
     "INFOMSG:hunter2": "INFOMSG: [redacted]",

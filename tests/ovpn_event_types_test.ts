@@ -226,6 +226,14 @@ test("parseEvent() reads INFOMSG", () => {
   check(`INFOMSG:WEB_AUTH:hidden,external:${url}`, {
     ...{ kind: "WEB_AUTH", flags: ["hidden", "external"], url },
   });
+  for (const proxy of ["http://h:1", "h:1", "[2001:db8::1]:1", "http://user:pa:ss@h:1/", ":", ""]) {
+    for (const address of [url, "http://[::1]:8080/a:https://b", "HTTPS://x/"]) {
+      check(`INFOMSG:WEB_AUTH:external,proxy=${proxy}:${address}`, {
+        ...{ kind: "WEB_AUTH", flags: ["external", `proxy=${proxy}`], url: address },
+      });
+    }
+  }
+  check("INFOMSG:WEB_AUTH:a:b:c", { kind: "WEB_AUTH", flags: ["a"], url: "b:c" });
   check(`INFOMSG:OPEN_URL:${url}`, { kind: "OPEN_URL", url });
   const text = 'Enter the code, sent to: +420..42 ("6 digits")';
   check(`INFOMSG:CR_TEXT:R,E:${text}`, { kind: "CR_TEXT", flags: ["R", "E"], text });
