@@ -21,6 +21,12 @@ import { requireConfig } from "./commands_server.ts";
 import { ManagementError } from "./errors.ts";
 import type { ClientAuthEvent } from "./event.ts";
 
+/**
+ * How much longer than the handler a client is told to wait. It looks at the clock every 5 seconds, and if its time is over then it gives up
+ * and logs in anew; a decision takes a second or two to reach it.
+ */
+const PENDING_GRACE_SECONDS = 5;
+
 /** What becomes of a request without a decision. */
 export interface RequestEnd {
   /** The time is over. */
@@ -45,6 +51,7 @@ export class OpenRequest implements ClientAuthRequest {
   /** How each decision is sent. One of another request is not found here. */
   readonly #decisions = new WeakMap<object, () => Promise<void>>();
   readonly #waiters = new Set<Waiter>();
+  readonly #since: number = performance.now();
   #timer: ReturnType<typeof setTimeout> | undefined;
   #deadline = 0;
   /** Whether there is a question to answer. */
@@ -168,13 +175,15 @@ export class OpenRequest implements ClientAuthRequest {
     if (this.#over !== undefined) throw this.#over;
     const extra = stepText(step);
     if (timeoutMs !== undefined) requireLimit("timeoutMs", timeoutMs);
-    const time = timeoutMs ?? Math.max(1, this.#deadline - Date.now());
+    const time = timeoutMs ?? Math.max(1, this.#deadline - performance.now());
     if (step.kind === "CR_TEXT") {
       // What came before is no answer to this.
       this.#unread = undefined;
       this.#asked = true;
     }
-    const seconds = Math.ceil(time / 1000);
+    // The client counts from its login, whenever it hears of this.
+    const total = performance.now() - this.#since + time;
+    const seconds = Math.round(total / 1000) + PENDING_GRACE_SECONDS;
     const either = signal === undefined ? this.signal : AbortSignal.any([this.signal, signal]);
     try {
       await this.#client.clientPendingAuth(this.event, extra, seconds, { signal: either });
@@ -246,7 +255,7 @@ export class OpenRequest implements ClientAuthRequest {
 
   #giveTime(timeoutMs: number): void {
     clearTimeout(this.#timer);
-    this.#deadline = Date.now() + timeoutMs;
+    this.#deadline = performance.now() + timeoutMs;
     this.#timer = setTimeout(() => this.#end.onTimeout(this), timeoutMs);
   }
 

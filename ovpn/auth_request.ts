@@ -90,7 +90,10 @@ export type PendingStep =
 
 /** Options of {@linkcode ClientAuthRequest.pending}. */
 export interface PendingOptions extends WaitOptions {
-  /** How long the client and the handler have from now on, in milliseconds; the client is told whole seconds. @default what is left */
+  /**
+   * How long the client and the handler have from now on, in milliseconds. The client is told 5 seconds more, so that it still hears a decision
+   * of the last moment. @default what is left
+   */
   readonly timeoutMs?: number | undefined;
 }
 

@@ -248,12 +248,24 @@ test("pending() asks a client, and response() is its answer", async () => {
     alice.respond(btoa("unasked"));
     await client.pid();
     opened.resolve();
-    assertEquals(await alice.pending.take(), { extra: "CR_TEXT:R,E:Code: 1,2?", timeout: 60 });
+    assertEquals(await alice.pending.take(), { extra: "CR_TEXT:R,E:Code: 1,2?", timeout: 65 });
     alice.respond("NDcxMcOp");
-    const page = { extra: "WEB_AUTH::https://sso.example/x?state=1", timeout: 91 };
+    const page = { extra: "WEB_AUTH::https://sso.example/x?state=1", timeout: 96 };
     assertEquals(await alice.pending.take(), page);
     assertEquals((await alice.decision).kind, "accepted");
     assertEquals(errors, []);
+  });
+});
+
+test("pending() tells a client the time since its login, which is what that counts", async () => {
+  const handler: AuthHandler = async (request) => {
+    await new Promise((resolve) => setTimeout(resolve, 1600));
+    await request.pending({ kind: "CR_TEXT", text: "Code?" }, { timeoutMs: 20_000 });
+    return request.accept();
+  };
+  await withServer(handler, async ({ daemon }) => {
+    const { timeout } = await daemon.clientConnects(ALICE).pending.take();
+    assert(timeout! >= 27, `${timeout}`);
   });
 });
 
