@@ -334,6 +334,39 @@ test("the methods refuse what would be another command, and send nothing", async
   await client.close();
 });
 
+/** [what OpenVPN 2.7 says before its verdict, how many were updated, or the verdict]. */
+const PUSH_UPDATES: readonly (readonly [lines: readonly string[], outcome: number | string])[] = [
+  [["PUSH_UPDATE: not sending message to unsupported peer with ID: 1"], 2],
+  [
+    ["ERROR: Peer ID: 7 has not been updated", "ERROR: no client updated"],
+    "push-update command failed",
+  ],
+  [["ERROR: no client updated"], "push-update command failed"],
+  [["ERROR: cannot parse CID"], "push-update-cid fail during cid parsing"],
+  [[], "The 'push-update-cid' command is not supported by the current daemon mode"],
+];
+
+test("push-update gives how many, or fails with whom it did not reach", async () => {
+  const [client, daemon] = await greetedPair();
+  for (const [lines, outcome] of PUSH_UPDATES) {
+    const update = client.pushUpdateCid(7, "-dns");
+    const verdict = typeof outcome === "string"
+      ? [`ERROR: ${outcome}`]
+      : [`SUCCESS: ${outcome} client(s) updated`, "SUCCESS: push-update command succeeded"];
+    const reply = [...lines, ...verdict].map((line) => `${line}\r\n`).join("");
+    await daemon.answer('push-update-cid 7 "-dns"', reply);
+    if (typeof outcome === "string") {
+      const error = await rejection<CommandError>(update);
+      assert(error instanceof CommandError, `${error}`);
+      assertEquals([error.reply, error.lines], [outcome, lines]);
+    } else {
+      assertEquals(await update, outcome);
+    }
+    assertEquals(client.strayReplies, 0);
+  }
+  await client.close();
+});
+
 test("a command and its body are one write, behind the command before it", async () => {
   const [client, daemon] = await greetedAs(5, ...CONNECT);
   const pid = client.pid();
