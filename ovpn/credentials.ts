@@ -16,6 +16,7 @@ import {
   Slot,
 } from "./_answering.ts";
 import { toBase64 } from "./_base64.ts";
+import { requireFunction } from "./_callback.ts";
 import { REDACTED, showAs } from "./_redact.ts";
 import { AnswerError } from "./answer_error.ts";
 import type { ManagementClient } from "./client.ts";
@@ -68,6 +69,8 @@ const MAX_FAILED_NAMES = 64;
  * await client.close();
  * await daemon.close();
  * ```
+ *
+ * @throws {TypeError} if `onError` is no function
  */
 export function provideCredentials(
   client: ManagementClient,
@@ -96,6 +99,7 @@ class Provider {
   #challenge: (DynamicChallenge & { readonly name: string }) | undefined;
 
   constructor(client: ManagementClient, callbacks: CredentialCallbacks) {
+    requireFunction("onError", callbacks.onError);
     this.#client = client;
     this.#callbacks = callbacks;
     this.#report = (error) => callbacks.onError(error);

@@ -15,6 +15,7 @@ import {
   Slot,
 } from "./_answering.ts";
 import { fromBase64 } from "./_base64.ts";
+import { requireFunction } from "./_callback.ts";
 import { AnswerError } from "./answer_error.ts";
 import type { ManagementClient } from "./client.ts";
 import type { ManagementEvent } from "./event.ts";
@@ -47,7 +48,7 @@ export interface KeyOptions extends WaitOptions {
  *
  * What was not answered is told to `onError`, and OpenVPN goes on waiting: `sendSignal("SIGTERM")` ends that.
  *
- * @throws {TypeError} if there is no key, or one that may not sign
+ * @throws {TypeError} if there is no key, or one that may not sign, or if `onError` is no function
  * @throws {RangeError} if `version` is less than 3
  *
  * @example
@@ -72,6 +73,7 @@ export function provideKey(
   options: KeyOptions,
 ): Answering {
   const { version = ALGORITHM_VERSION } = options;
+  requireFunction("onError", options.onError);
   if (!Number.isInteger(version) || version < ALGORITHM_VERSION) {
     throw new RangeError(`version is ${version}, expected at least ${ALGORITHM_VERSION}`);
   }

@@ -6,6 +6,7 @@
 import { requireLimit } from "../adapters/limits.ts";
 import type { WaitOptions } from "../adapters/types.ts";
 import { OpenRequest } from "./_auth_request.ts";
+import { requireFunction } from "./_callback.ts";
 import {
   type AuthDecision,
   AuthError,
@@ -114,6 +115,7 @@ const CLIENT_REASON = "Authentication failed, try again later";
  * await daemon.close();
  * ```
  *
+ * @throws {TypeError} if `handler` or `onError` is no function
  * @throws {RangeError} if a limit is not positive
  */
 export function serveAuth(
@@ -148,6 +150,8 @@ class Serving implements AuthServer {
     this.#timeoutMs = options.timeoutMs ?? DEFAULT_TIMEOUT_MS;
     this.#maxConcurrent = options.maxConcurrent ?? DEFAULT_MAX_CONCURRENT;
     this.#maxWaiting = options.maxWaiting ?? DEFAULT_MAX_WAITING;
+    requireFunction("handler", handler);
+    if (options.onError !== undefined) requireFunction("onError", options.onError);
     requireLimit("timeoutMs", this.#timeoutMs);
     requireLimit("maxConcurrent", this.#maxConcurrent);
     requireLimit("maxWaiting", this.#maxWaiting);

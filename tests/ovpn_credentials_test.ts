@@ -1,5 +1,5 @@
 /** `provideCredentials`, against a simulated OpenVPN. */
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertThrows } from "@std/assert";
 import { test } from "node:test";
 import { inspect } from "node:util";
 import { connPair } from "@trunkline/sockets/auto";
@@ -311,6 +311,15 @@ test("provideCredentials() tells that OpenVPN refused an answer", async () => {
   assertEquals(error.code, "not-sent");
   assert(error.cause instanceof CommandError);
   await end();
+});
+
+test("provideCredentials() refuses an onError that it could not call", async () => {
+  const client = new ManagementClient(connPair()[0], { closeTimeoutMs: 50 });
+  for (const onError of [undefined, null, "x", {}]) {
+    const callbacks = { onError } as unknown as CredentialCallbacks;
+    assertThrows(() => provideCredentials(client, callbacks), TypeError, "onError");
+  }
+  await client.close();
 });
 
 test("provideCredentials() ignores what onError throws", async () => {

@@ -268,6 +268,8 @@ test("provideKey() refuses keys that cannot sign, and versions without algorithm
   ]);
   const onError = () => {};
   assertThrows(() => provideKey(client, [], { onError }), TypeError);
+  const noFunction = "" as unknown as () => void;
+  assertThrows(() => provideKey(client, pair.privateKey, { onError: noFunction }), TypeError);
   assertThrows(() => provideKey(client, pair.publicKey, { onError }), TypeError);
   for (const version of [2, 3.5, NaN]) {
     assertThrows(() => provideKey(client, pair.privateKey, { onError, version }), RangeError);

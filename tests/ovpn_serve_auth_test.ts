@@ -432,8 +432,12 @@ test("serveAuth() answers a burst, and stops by a signal", async () => {
   }, { signal: controller.signal, maxConcurrent: 16 });
 });
 
-test("serveAuth() refuses limits that are none", async () => {
+test("serveAuth() refuses limits that are none, and what it could not call", async () => {
   const [client] = await greetedPair();
+  const noFunction = null as unknown as () => AuthDecision;
+  assertThrows(() => serveAuth(client, noFunction), TypeError, "handler");
+  const onError = noFunction;
+  assertThrows(() => serveAuth(client, (it) => it.accept(), { onError }), TypeError, "onError");
   for (const limit of ["timeoutMs", "maxConcurrent", "maxWaiting"]) {
     assertThrows(() => serveAuth(client, (it) => it.accept(), { [limit]: 0 }), RangeError);
   }
