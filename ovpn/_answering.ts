@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { equals } from "@std/bytes";
 import type { WaitOptions } from "../adapters/types.ts";
 import { AnswerError } from "./answer_error.ts";
 import type { ManagementClient } from "./client.ts";
@@ -34,7 +35,11 @@ export function answerEvents(
   };
   const run = async () => {
     try {
-      for await (const event of events) await onEvent(event);
+      for await (const event of events) {
+        // What is still open is asked for again over the next connection.
+        if (event.type === "disconnected") { for (const slot of slots) slot.withdraw(); }
+        else await onEvent(event);
+      }
     } finally {
       signal?.removeEventListener("abort", stop);
       stop();
@@ -78,7 +83,7 @@ export class Slot {
     { whole = false }: { readonly whole?: boolean } = {},
   ): Promise<boolean> {
     const request = this.#request;
-    if (request === undefined || !sameBytes(request.raw, raw)) return false;
+    if (request === undefined || !equals(request.raw, raw)) return false;
     if (whole) return true;
     // The reply may have come before this event, in the same chunk, and its promise not have got here yet. After a turn it has.
     if (request.sending) await new Promise((resolve) => setTimeout(resolve, 0));
@@ -165,8 +170,4 @@ export async function deliver(what: string, send: () => Promise<void>): Promise<
     }
     throw new AnswerError("invalid-answer", `${what}: the answer cannot be sent`, { cause });
   }
-}
-
-function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
-  return a.length === b.length && a.every((byte, index) => byte === b[index]);
 }

@@ -9,7 +9,7 @@ import type { ManagementEvent } from "./event.ts";
 /** Events that a slow consumer can do without; those of the first kind come in bulk, and go first. */
 const DISPENSABLE: readonly ReadonlySet<string>[] = [
   new Set(["LOG", "BYTECOUNT", "BYTECOUNT_CLI"]),
-  new Set(["STATE", "ECHO", "NOTIFY"]),
+  new Set(["STATE", "ECHO", "NOTIFY", "connect-failed"]),
 ];
 /** Holes are not worth their removal while they are fewer. */
 const MIN_HOLES = 32;

@@ -6,7 +6,6 @@
 import { requireLimit } from "../adapters/limits.ts";
 import type { Conn, Duplex } from "../adapters/types.ts";
 import { wrapConn } from "../adapters/wrap.ts";
-import { Broadcast } from "./_broadcast.ts";
 import { ClientRegistry } from "./_client_registry.ts";
 import { DaemonState } from "./_daemon_state.ts";
 import { Exchange, type Message } from "./_exchange.ts";
@@ -34,7 +33,38 @@ const MAX_PASSWORD_ATTEMPTS = 3;
  * What a call wants to send when its turn has come. It may throw, and then nothing is sent; or have something else asked before, of
  * which it finds the answer in the session's `daemon` when it is called again.
  */
-export type Turn = () => Message | { readonly ask: Message; readonly then: Turn };
+export type Turn = (peer: Peer) => Message | { readonly ask: Message; readonly then: Turn };
+
+/** What is known of the other side of a connection. */
+export interface Peer {
+  /** OpenVPN. */
+  readonly daemon: DaemonState;
+  /** Its clients. */
+  readonly clients: ClientRegistry;
+}
+
+/** What a client sends over: a connection, or one after the other. See {@linkcode ClientCore}. */
+export interface Link {
+  /** The version of the management interface, once it is known. */
+  readonly managementVersion: number | undefined;
+  /** Reply lines that nothing had asked for. */
+  readonly strayReplies: number;
+  /** Settles with the greeting, or with what prevented it. */
+  readonly ready: Promise<void>;
+  /** Settles with the end. */
+  readonly closed: Promise<void>;
+  /** Sends what `turn` gives when it is its turn; `name` is for messages. */
+  execute(name: string, turn: Turn, options?: CommandOptions): Promise<CommandReply>;
+  /** Ends it. */
+  close(): Promise<void>;
+}
+
+/** Where events go. */
+export interface EventSink {
+  push(event: ManagementEvent): void;
+  /** No more of them come, because of `error` unless that was in order. */
+  end(error?: ManagementError): void;
+}
 
 /** A call that waits for its turn. */
 interface Call {
@@ -56,19 +86,15 @@ function settlable(): [Promise<void>, PromiseWithResolvers<void>] {
 }
 
 /** See {@linkcode ManagementClient} for what it guarantees. */
-export class Session {
-  /** What OpenVPN tells by itself. */
-  readonly events: Broadcast;
-  /** Settles with the greeting, or with what prevented it. */
+export class Session implements Link, Peer {
   readonly ready: Promise<void>;
-  /** Settles with the end. */
   readonly closed: Promise<void>;
-  /** What is known of OpenVPN. */
   readonly daemon: DaemonState = new DaemonState();
-  /** Its clients. */
   readonly clients: ClientRegistry = new ClientRegistry();
-  /** Reply lines that nothing had asked for. */
   strayReplies = 0;
+  /** Whether the connection outlives a reply that does not come in time. */
+  keep: boolean;
+  readonly #events: EventSink;
   readonly #conn: Conn;
   readonly #limits: SessionLimits;
   readonly #assembler: EventAssembler;
@@ -79,6 +105,8 @@ export class Session {
   #current: Exchange | undefined;
   /** What becomes of its reply. */
   #settle: (reply: CommandReply | ManagementError) => void = () => {};
+  /** What the current command was too slow for, if the connection was kept. */
+  #late: ManagementError | undefined;
   /** Of the greeting, then of the current command. */
   #timer: ReturnType<typeof setTimeout> | undefined;
   /** How many were sent. */
@@ -94,20 +122,24 @@ export class Session {
   /** What every call rejects with from now on. */
   #end: ManagementError | undefined;
 
-  constructor(duplex: Duplex | Conn, options: ClientOptions) {
+  constructor(duplex: Duplex | Conn, options: ClientOptions, events: EventSink) {
+    this.#events = events;
     this.#limits = sessionLimits(options);
     this.#password = options.password;
+    this.keep = options.onTimeout === "keep";
     if (typeof this.#password === "string") encodeLine(this.#password, "the password");
     [this.ready, this.#ready] = settlable();
     [this.closed, this.#closed] = settlable();
     this.#assembler = new EventAssembler({ maxEnvBytes: this.#limits.maxEnvBytes });
-    this.events = new Broadcast(this.#limits.maxBufferedEvents);
     this.#conn = wrapConn(duplex);
     this.#awaitGreeting();
     this.#readAll();
   }
 
-  /** Sends what `turn` gives when it is its turn; `name` is for messages. */
+  get managementVersion(): number | undefined {
+    return this.daemon.management;
+  }
+
   async execute(
     name: string,
     turn: Turn,
@@ -117,6 +149,7 @@ export class Session {
     if (this.#end !== undefined) throw this.#end;
     if (this.#closing) throw closedError();
     if (signal?.aborted) throw abortedError(name, signal);
+    if (this.#late !== undefined) throw this.#late;
     const { promise, resolve, reject } = Promise.withResolvers<CommandReply>();
     const call: Call = { name, timeoutMs, turn, cancelled: undefined, resolve, reject };
     const onAbort = () => {
@@ -147,7 +180,7 @@ export class Session {
     let step: ReturnType<Turn>;
     try {
       if (call.cancelled !== undefined) throw call.cancelled;
-      step = call.turn();
+      step = call.turn(this);
     } catch (error) {
       return call.reject(error);
     }
@@ -173,10 +206,7 @@ export class Session {
   ): void {
     const exchange = this.#current = new Exchange(sent, this.#limits.maxReplyBytes);
     this.#settle = settle;
-    this.#startTimer(timeoutMs, () => {
-      const text = `${exchange.name}: no reply within ${timeoutMs} ms, the connection is given up`;
-      return new ManagementError("timeout", text);
-    });
+    this.#startTimer(timeoutMs, () => this.#onTimeout(exchange.name, timeoutMs));
     this.daemon.sent(exchange.parameters);
     this.#conn.write(exchange.bytes).then(
       () => {
@@ -186,6 +216,18 @@ export class Session {
       },
       (error) => this.#onWriteError(error),
     );
+  }
+
+  #onTimeout(name: string, timeoutMs: number): void {
+    const text = `${name}: no reply within ${timeoutMs} ms`;
+    if (!this.keep) {
+      return this.#fail(new ManagementError("timeout", `${text}, the connection is given up`));
+    }
+    // While it is the current command, whatever comes is its reply and nobody else's.
+    this.#late = new ManagementError("timeout", `${text}, and nothing is sent until it comes`);
+    this.#settle(this.#late);
+    this.#settle = () => {};
+    for (const { reject } of this.#queue.splice(0)) reject(this.#late);
   }
 
   /** The read side tells it too, mostly, and after all that OpenVPN had still to say. */
@@ -231,7 +273,7 @@ export class Session {
     const event = parseEvent(new Uint8Array(line));
     for (const whole of this.#assembler.push(event)) {
       this.clients.bind(whole);
-      this.events.push(whole);
+      this.#events.push(whole);
     }
     // Of a block the first line counts, but not for an earlier block that it cuts.
     this.daemon.see(event);
@@ -266,15 +308,16 @@ export class Session {
 
   #complete(exchange: Exchange): void {
     this.#current = undefined;
+    this.#late = undefined;
     clearTimeout(this.#timer);
     const { reply } = exchange;
     this.daemon.did(exchange.parameters, reply instanceof CommandError ? undefined : reply);
     this.#settle(reply);
   }
 
-  #startTimer(ms: number, error: () => ManagementError): void {
+  #startTimer(ms: number, onTimeout: () => void): void {
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.#fail(error()), ms);
+    this.#timer = setTimeout(onTimeout, ms);
   }
 
   #awaitGreeting(): void {
@@ -282,7 +325,7 @@ export class Session {
     this.#startTimer(greetingTimeoutMs, () => {
       const text = `OpenVPN did not greet within ${greetingTimeoutMs} ms: ` +
         "another manager is connected, or it is stuck";
-      return new ManagementError("no-greeting", text);
+      this.#fail(new ManagementError("no-greeting", text));
     });
   }
 
@@ -350,7 +393,7 @@ export class Session {
     if (this.#end !== undefined) return;
     if (this.#closing) return this.#finish(closedError());
     this.#settleAll(error);
-    this.#endEvents(parseEvent("FATAL:Error reading from OpenVPN"));
+    this.#endEvents(error);
     this.#closed.reject(error);
     this.#conn.abort(error);
   }
@@ -364,9 +407,9 @@ export class Session {
     for (const { reject } of this.#queue.splice(0)) reject(error);
   }
 
-  #endEvents(...last: readonly ManagementEvent[]): void {
-    for (const event of [...this.#assembler.end(), ...last]) this.events.push(event);
-    this.events.end();
+  #endEvents(error?: ManagementError): void {
+    for (const event of this.#assembler.end()) this.#events.push(event);
+    this.#events.end(error);
   }
 
   /**

@@ -3,7 +3,13 @@
  *
  * @module
  */
+import type { Conn, Duplex } from "../adapters/types.ts";
+import { Broadcast } from "./_broadcast.ts";
+import { Session } from "./_session.ts";
+import { type ClientOptions, sessionLimits } from "./client_options.ts";
 import { ServerCommands } from "./commands_server.ts";
+import type { ManagementError } from "./errors.ts";
+import { type ManagementEvent, parseEvent } from "./event.ts";
 
 export type {
   ClientOptions,
@@ -42,4 +48,22 @@ export type {
  * for await (const event of client.events) console.log(describeEvent(event));
  * ```
  */
-export class ManagementClient extends ServerCommands {}
+export class ManagementClient extends ServerCommands {
+  /**
+   * Takes over `duplex` and begins to read.
+   *
+   * @throws {TypeError} if the password has control characters
+   * @throws {RangeError} if a limit is not positive, a time is more than 2147483647 ms, or the password longer than a line may be
+   */
+  constructor(duplex: Duplex | Conn, options: ClientOptions = {}) {
+    const events = new Broadcast(sessionLimits(options).maxBufferedEvents);
+    const sink = {
+      push: (event: ManagementEvent) => events.push(event),
+      end: (error?: ManagementError) => {
+        if (error !== undefined) events.push(parseEvent("FATAL:Error reading from OpenVPN"));
+        events.end();
+      },
+    };
+    super(new Session(duplex, options, sink), events);
+  }
+}

@@ -3,11 +3,12 @@
  *
  * @module
  */
-import type { Conn, Duplex, WaitOptions } from "../adapters/types.ts";
+import type { WaitOptions } from "../adapters/types.ts";
+import type { Broadcast } from "./_broadcast.ts";
 import type { DaemonState } from "./_daemon_state.ts";
 import { commandName, type Message, message } from "./_exchange.ts";
-import { Session, type Turn } from "./_session.ts";
-import type { ClientOptions, CommandOptions, CommandReply } from "./client_options.ts";
+import type { Link, Turn } from "./_session.ts";
+import type { CommandOptions, CommandReply } from "./client_options.ts";
 import { encodeLine, encodeWords, lexCommand } from "./command.ts";
 import type { ClientEvent, ManagementEvent } from "./event.ts";
 import { refuseHarm } from "./guard.ts";
@@ -52,12 +53,12 @@ export function send(
 
 /** What every client of a management interface has: its events, its end, and commands as text. */
 export abstract class ClientCore implements AsyncDisposable {
-  readonly #session: Session;
+  readonly #link: Link;
+  readonly #events: Broadcast;
 
   static {
     sendDecided = (client, name, decide, options = {}) => {
-      const { daemon, clients } = client.#session;
-      const turn = (decide: Decide): Turn => () => {
+      const turn = (decide: Decide): Turn => ({ daemon, clients }) => {
         const step = decide(daemon);
         if ("ask" in step) return { ask: step.ask, then: turn(step.then) };
         const { parameters, lines, about } = step;
@@ -65,43 +66,39 @@ export abstract class ClientCore implements AsyncDisposable {
         clients.refuseStale(parameters, about, options.allow);
         return step;
       };
-      return client.#session.execute(name, turn(decide), options);
+      return client.#link.execute(name, turn(decide), options);
     };
   }
 
-  /**
-   * Takes over `duplex` and begins to read.
-   *
-   * @throws {TypeError} if the password has control characters
-   * @throws {RangeError} if a limit is not positive, a time is more than 2147483647 ms, or the password longer than a line may be
-   */
-  constructor(duplex: Duplex | Conn, options: ClientOptions = {}) {
-    this.#session = new Session(duplex, options);
+  /** Sends over `link`, and tells what comes to `events`. */
+  protected constructor(link: Link, events: Broadcast) {
+    this.#link = link;
+    this.#events = events;
   }
 
   /** Resolves when OpenVPN has greeted, rejects if that will not happen. It may be ignored: commands wait for it by themselves. */
   get ready(): Promise<void> {
-    return this.#session.ready;
+    return this.#link.ready;
   }
 
   /** Settles when the connection has ended, see above. */
   get closed(): Promise<void> {
-    return this.#session.closed;
+    return this.#link.closed;
   }
 
   /** The version of the management interface by its greeting: 5 for OpenVPN 2.6. */
   get managementVersion(): number | undefined {
-    return this.#session.daemon.management;
+    return this.#link.managementVersion;
   }
 
   /** Events dropped because a consumer had `maxBufferedEvents` to read; all consumers together. */
   get droppedEvents(): number {
-    return this.#session.events.dropped;
+    return this.#events.dropped;
   }
 
   /** Reply lines that came when no command was pending. They are thrown away. */
   get strayReplies(): number {
-    return this.#session.strayReplies;
+    return this.#link.strayReplies;
   }
 
   /**
@@ -114,7 +111,7 @@ export abstract class ClientCore implements AsyncDisposable {
 
   /** As `events`, but begins to collect at once; `return()` ends that, and so does `signal`, with `aborted`. */
   subscribe({ signal }: WaitOptions = {}): AsyncIterableIterator<ManagementEvent, undefined> {
-    return this.#session.events.subscribe(signal);
+    return this.#events.subscribe(signal);
   }
 
   /**
@@ -158,7 +155,7 @@ export abstract class ClientCore implements AsyncDisposable {
    * later the connection is cut. With `--management-client` and `--management-signal` OpenVPN ends or restarts then.
    */
   close(): Promise<void> {
-    return this.#session.close();
+    return this.#link.close();
   }
 
   /** The same as `close()`. */

@@ -21,16 +21,23 @@ export interface ClientOptions {
   readonly password?: PasswordSource | undefined;
   /**
    * How long the whole reply to a command may take, in milliseconds from when it is sent. Then the connection is given up, since
-   * nothing would tell whose reply the next one is. @default 10000
+   * nothing would tell whose reply the next one is; but see `onTimeout`. @default 10000
    */
   readonly timeoutMs?: number | undefined;
+  /**
+   * What a reply that does not come in time does to the connection. `keep` is for an OpenVPN that its end would hurt, by
+   * `--management-client`, `--management-signal` or `--management-forget-disconnect`: events go on, but every command rejects with
+   * the same `timeout`, and nothing is sent, until that reply is there. @default "disconnect"
+   */
+  readonly onTimeout?: "disconnect" | "keep" | undefined;
   /**
    * How long OpenVPN may take to greet, in milliseconds; while it serves another manager, it does not. @default timeoutMs
    */
   readonly greetingTimeoutMs?: number | undefined;
   /**
    * How many events are kept for a slow consumer, and before the first one comes. When they are more, the oldest `LOG`, `BYTECOUNT`
-   * or `BYTECOUNT_CLI` is dropped and counted, then `STATE`, `ECHO` and `NOTIFY`; the others never. @default 4096
+   * or `BYTECOUNT_CLI` is dropped and counted, then `STATE`, `ECHO`, `NOTIFY` and
+   * `connect-failed`; the others never. @default 4096
    */
   readonly maxBufferedEvents?: number | undefined;
   /** How large the environment of an event may be, as {@linkcode EventAssembler} counts it. @default 262144 */
@@ -62,7 +69,7 @@ export interface CommandReply {
   readonly raw: readonly Uint8Array[];
 }
 
-type LimitName = Exclude<keyof ClientOptions, "password">;
+type LimitName = Exclude<keyof ClientOptions, "password" | "onTimeout">;
 
 /** Every limit, with a number. */
 export type SessionLimits = Readonly<Record<LimitName, number>>;

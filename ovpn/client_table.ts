@@ -85,6 +85,8 @@ export class ClientTable implements Disposable {
   readonly #changes: TableChanges;
   readonly #refreshMs: number;
   readonly #settleMs: number;
+  /** What OpenVPN has not been told yet. */
+  #byteCountSeconds: number | undefined;
   readonly #closing = new AbortController();
   readonly #closed = Promise.withResolvers<void>();
   readonly #onAbort = (): void => this.close();
@@ -113,6 +115,7 @@ export class ClientTable implements Disposable {
       throw new RangeError(`byteCountSeconds is ${byteCountSeconds}, expected a whole number`);
     }
     this.#client = client;
+    this.#byteCountSeconds = byteCountSeconds;
     this.#refreshMs = refreshMs;
     this.#settleMs = settleMs;
     this.#signal = options.signal;
@@ -125,12 +128,7 @@ export class ClientTable implements Disposable {
     }
     this.#signal?.addEventListener("abort", this.#onAbort, { once: true });
     this.#follow();
-    const { signal } = this.#closing;
-    client.setStateEvents(true, { signal }).catch(() => {});
-    if (byteCountSeconds !== undefined) {
-      client.setByteCountEvents(byteCountSeconds, { signal }).catch(() => {});
-    }
-    this.refresh().catch(() => {});
+    this.#setUp();
   }
 
   /** The clients by CID, as the table has them now; it changes while it is read. */
@@ -204,11 +202,25 @@ export class ClientTable implements Disposable {
     this.close();
   }
 
+  #setUp(): void {
+    const { signal } = this.#closing;
+    this.#client.setStateEvents(true, { signal }).catch(() => {});
+    const seconds = this.#byteCountSeconds;
+    if (seconds !== undefined) {
+      this.#byteCountSeconds = undefined;
+      this.#client.setByteCountEvents(seconds, { signal }).catch(() => {
+        this.#byteCountSeconds = seconds;
+      });
+    }
+    this.refresh().catch(() => {});
+  }
+
   async #follow(): Promise<void> {
     for (;;) {
       try {
         for await (const event of this.#events) {
-          if (this.#rows.see(event)) this.#refreshSoon();
+          if (event.type === "resumed") this.#setUp();
+          else if (this.#rows.see(event)) this.#refreshSoon();
         }
         return this.close();
       } catch {

@@ -4,7 +4,20 @@
  * @module
  */
 import { loggedWithoutSecrets, REDACTED } from "./_redact.ts";
+import type {
+  ConnectFailedEvent,
+  DaemonFate,
+  DisconnectedEvent,
+  ResumedEvent,
+} from "./connection_events.ts";
 import type { ClientEvent, ManagementEvent, PasswordEvent, StateEvent } from "./event.ts";
+
+const FATES: Readonly<Record<DaemonFate, string>> = {
+  same: "ran on",
+  restarted: "has restarted",
+  replaced: "is another process",
+  unknown: "may have restarted",
+};
 
 /**
  * A short text for a log or a terminal: the words of the Go package's `String()`, as far as it has any. Left out are auth tokens,
@@ -58,6 +71,16 @@ export function describeEvent(event: ManagementEvent): string {
       const counts = [...event.counts].map(([type, count]) => `${count} ${type}`);
       return `dropped: ${counts.join(", ")}`;
     }
+    case "connected":
+      return `connected at attempt ${event.attempts}`;
+    case "resumed":
+      return `resumed${describeGap(event)}`;
+    case "disconnected":
+      return `disconnected${event.exiting ? " from an OpenVPN that exits" : ""}: ${
+        describeRetry(event)
+      }`;
+    case "connect-failed":
+      return `attempt ${event.attempts} to connect failed: ${describeRetry(event)}`;
     case "malformed":
       return `Malformed Event ${quote(event.text)}`;
     case "unknown":
@@ -95,6 +118,21 @@ function describePassword(event: PasswordEvent): string {
   const text = reason.startsWith("CRV1:") ? `CRV1:${REDACTED}` : reason;
   const question = dynamicChallenge === undefined ? "" : ` ${dynamicChallenge.text}`;
   return `Verification Failed: '${name}' ['${text}']${question}`;
+}
+
+function describeGap({ gap, refused }: ResumedEvent): string {
+  const words = refused.map(({ message }) => ` (refused: ${message})`).join("");
+  if (gap === undefined) return words;
+  const { daemon, ms, states, log, echoes, complete } = gap;
+  const missed = `${states.length} states, ${log.length} log lines, ${echoes.length} echoes`;
+  return ` after ${ms} ms: OpenVPN ${FATES[daemon]}; missed ${missed}${
+    complete ? "" : " or more"
+  }${words}`;
+}
+
+function describeRetry({ error, retryMs }: DisconnectedEvent | ConnectFailedEvent): string {
+  const next = retryMs === undefined ? "no other attempt follows" : `next attempt in ${retryMs} ms`;
+  return `${error.message}; ${next}`;
 }
 
 function faultsOf({ envFaults }: { readonly envFaults: readonly string[] }): string {

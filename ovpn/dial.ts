@@ -4,7 +4,7 @@
  * @module
  */
 import { auto } from "../adapters/auto.ts";
-import type { Address, Transport, WaitOptions } from "../adapters/types.ts";
+import type { Address, Conn, Transport, WaitOptions } from "../adapters/types.ts";
 import { ManagementClient } from "./client.ts";
 import { type ClientOptions, sessionLimits } from "./client_options.ts";
 import { ManagementError } from "./errors.ts";
@@ -40,17 +40,8 @@ export async function dial(
   address: Address | string,
   options: DialOptions = {},
 ): Promise<ManagementClient> {
-  const { transport = auto, signal } = options;
-  const { greetingTimeoutMs } = sessionLimits(options);
-  const limit = AbortSignal.timeout(greetingTimeoutMs);
-  const conn = await transport.connect(address, {
-    signal: signal === undefined ? limit : AbortSignal.any([signal, limit]),
-  }).catch((error) => {
-    // Of a unix socket: somebody is there, and more managers wait than its queue takes.
-    if (error?.cause?.code !== "EAGAIN") throw error;
-    const text = "OpenVPN does not accept the connection: other managers wait before us";
-    throw new ManagementError("no-greeting", text, { cause: error });
-  });
+  const { signal } = options;
+  const conn = await connectTo(address, options);
   let client: ManagementClient;
   try {
     client = new ManagementClient(conn, options);
@@ -73,5 +64,24 @@ export async function dial(
     });
   } finally {
     signal?.removeEventListener("abort", onAbort);
+  }
+}
+
+/** Connects, but hears and says nothing. */
+export async function connectTo(
+  address: Address | string,
+  options: DialOptions,
+): Promise<Conn> {
+  const { transport = auto, signal } = options;
+  const limit = AbortSignal.timeout(sessionLimits(options).greetingTimeoutMs);
+  try {
+    return await transport.connect(address, {
+      signal: signal === undefined ? limit : AbortSignal.any([signal, limit]),
+    });
+  } catch (error) {
+    // Of a unix socket: somebody is there, and more managers wait than its queue takes.
+    if ((error as { cause?: { code?: unknown } }).cause?.code !== "EAGAIN") throw error;
+    const text = "OpenVPN does not accept the connection: other managers wait before us";
+    throw new ManagementError("no-greeting", text, { cause: error });
   }
 }

@@ -15,6 +15,7 @@ import {
   type UpDownEnvEvent,
   type UpDownEvent,
 } from "./event_client.ts";
+import type { ConnectionEvent } from "./connection_events.ts";
 import { parsePassword, type PasswordEvent } from "./event_password.ts";
 import { parseRequest, type RequestEvent } from "./event_request.ts";
 
@@ -157,11 +158,11 @@ export interface MalformedEvent extends EventBase<"malformed"> {
 
 /** Not of OpenVPN: in its place an iteration has lost events, because its consumer was slow. */
 export interface DroppedEvent extends EventBase<"dropped"> {
-  /** How many of which type; none but `LOG`, `BYTECOUNT`, `BYTECOUNT_CLI`, `STATE`, `ECHO` and `NOTIFY`. */
+  /** How many of which type; none but `LOG`, `BYTECOUNT`, `BYTECOUNT_CLI`, `STATE`, `ECHO`, `NOTIFY` and `connect-failed`. */
   readonly counts: ReadonlyMap<string, number>;
 }
 
-/** What {@linkcode parseEvent} gives, and a {@linkcode DroppedEvent}, which it does not; `type` tells which. */
+/** What {@linkcode parseEvent} gives, and what it does not: a {@linkcode DroppedEvent}, a {@linkcode ConnectionEvent}. `type` tells which. */
 export type ManagementEvent =
   | StateEvent
   | HoldEvent
@@ -178,6 +179,7 @@ export type ManagementEvent =
   | PasswordEvent
   | RequestEvent
   | DroppedEvent
+  | ConnectionEvent
   | UnknownEvent
   | MalformedEvent;
 

@@ -2,7 +2,9 @@
  * OpenVPN's management interface: a client, a listener for OpenVPNs that connect to us, and the parts that they are made of.
  *
  * - {@linkcode dial}, {@linkcode ManagementClient}: commands and events over one connection
+ * - {@linkcode ReconnectingClient}: the same over one connection after the other
  * - {@linkcode listen}, {@linkcode ManagementListener}: the other direction, `--management-client`
+ * - {@linkcode serveAuth}, {@linkcode ClientTable}: who may connect to a server, and who has
  * - {@linkcode provideCredentials}, {@linkcode provideKey}: answers to what an OpenVPN client asks for
  * - {@linkcode Demuxer}, {@linkcode parseEvent}, {@linkcode encodeCommand}: the wire format alone, without any I/O
  *
@@ -44,6 +46,15 @@ export {
   type RequestRef,
   type ServerCommands,
 } from "./commands_server.ts";
+export type {
+  ConnectedEvent,
+  ConnectFailedEvent,
+  ConnectionEvent,
+  ConnectionGap,
+  DaemonFate,
+  DisconnectedEvent,
+  ResumedEvent,
+} from "./connection_events.ts";
 export * from "./credential_callbacks.ts";
 export * from "./credentials.ts";
 export * from "./demultiplex.ts";
@@ -51,12 +62,13 @@ export * from "./demux.ts";
 export * from "./describe.ts";
 export * from "./ecdsa_der.ts";
 export * from "./errors.ts";
-export * from "./dial.ts";
+export { dial, type DialOptions } from "./dial.ts";
 export * from "./event.ts";
 export * from "./external_key.ts";
 export { GuardError, type GuardName } from "./guard.ts";
 export * from "./history.ts";
 export * from "./listener.ts";
+export * from "./reconnecting_client.ts";
 export type {
   AuthRetryMode,
   DaemonVersion,

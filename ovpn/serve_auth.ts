@@ -215,6 +215,8 @@ class Serving implements AuthServer {
         return this.#cancelAll("OpenVPN restarts");
       case "HOLD":
         return this.#cancelAll("OpenVPN has restarted");
+      case "disconnected":
+        return this.#cancelAll("the connection to OpenVPN has ended");
       case "dropped":
         // One of them may have told of a restart.
         if (event.counts.has("STATE")) this.#denyAll("events were lost");

@@ -70,6 +70,10 @@ export class TableRows {
       case "CLIENT":
         this.#touched.add(event.clientId);
         return this.#onClient(event);
+      case "connected":
+        // What was told before may not hold any more; a report follows when commands are sent again.
+        this.forget("lost");
+        return false;
       case "dropped":
         // One of them may have told of a restart.
         return event.counts.has("STATE");

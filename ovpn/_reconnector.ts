@@ -1,0 +1,345 @@
+/**
+ * One connection to OpenVPN after the other.
+ *
+ * @module
+ */
+import { MAX_TIMEOUT_MS, requireLimit } from "../adapters/limits.ts";
+import type { Conn, Duplex, WaitOptions } from "../adapters/types.ts";
+import { wrapConn } from "../adapters/wrap.ts";
+import { backoffMs } from "./_backoff.ts";
+import type { Broadcast } from "./_broadcast.ts";
+import { Resumption } from "./_resumption.ts";
+import { type EventSink, type Link, Session, type Turn } from "./_session.ts";
+import type { ClientOptions, CommandOptions, CommandReply } from "./client_options.ts";
+import { ServerCommands } from "./commands_server.ts";
+import { type ConnectionGap, ownEvent } from "./connection_events.ts";
+import { ManagementError } from "./errors.ts";
+import type { HoldEvent, ManagementEvent } from "./event.ts";
+
+/** Where connections come from. */
+export type Connector = (wait: WaitOptions) => Promise<Duplex | Conn>;
+
+/** The options of a `ReconnectingClient`, with all numbers. */
+export interface ReconnectSettings {
+  readonly client: ClientOptions;
+  readonly timeoutMs: number;
+  readonly minDelayMs: number;
+  readonly maxDelayMs: number;
+  readonly maxAttempts: number;
+  readonly hold: HoldPolicy;
+}
+
+/** What to do about a hold; see `ReconnectOptions.hold`. */
+export type HoldPolicy = "leave" | "again" | "release";
+
+/** OpenVPN's own longest pause between attempts (`--connect-retry`), in seconds: a hold says no more. */
+const MAX_HOLD_SECONDS = 300;
+const LOGIN_ERRORS: ReadonlySet<string> = new Set(["password-required", "wrong-password"]);
+/** How often in a row the login may fail: a process that is just starting may hang up on a right password. */
+export const MAX_LOGIN_FAILURES = 3;
+
+/** The typed commands over any link. */
+class Commands extends ServerCommands {
+  constructor(link: Link, events: Broadcast) {
+    super(link, events);
+  }
+}
+
+/** A connection, from its first byte on. */
+interface Era {
+  readonly session: Session;
+  /** Whether anything was heard of it. */
+  heard: boolean;
+  /** Whether OpenVPN has said that it would exit. */
+  exiting: boolean;
+  over: boolean;
+}
+
+interface Waiter {
+  resolve(session: Session): void;
+  reject(error: Error): void;
+}
+
+/** See {@linkcode ReconnectingClient} for what it guarantees. */
+export class Reconnector implements Link {
+  readonly ready: Promise<void>;
+  readonly closed: Promise<void>;
+  /** Whether an end of the connection is known to hurt OpenVPN. */
+  dropHurts: boolean;
+  readonly #connect: Connector;
+  readonly #options: ReconnectSettings;
+  readonly #events: Broadcast;
+  readonly #resumption = new Resumption();
+  readonly #closing = new AbortController();
+  readonly #ready = Promise.withResolvers<void>();
+  readonly #closed = Promise.withResolvers<void>();
+  #era: Era | undefined;
+  /** Takes commands. */
+  #session: Session | undefined;
+  readonly #waiters = new Set<Waiter>();
+  /** Why there is none. */
+  #error: Error | undefined;
+  /** Why there will never be one again. */
+  #end: ManagementError | undefined;
+  #strayReplies = 0;
+  #holdTimer: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(connect: Connector, options: ReconnectSettings, events: Broadcast) {
+    this.#connect = connect;
+    this.#options = options;
+    this.#events = events;
+    this.dropHurts = options.client.onTimeout === "keep";
+    [this.ready, this.closed] = [this.#ready.promise, this.#closed.promise];
+    this.ready.catch(() => {});
+    this.closed.catch(() => {});
+    this.#run();
+  }
+
+  get managementVersion(): number | undefined {
+    return this.#era?.session.managementVersion;
+  }
+
+  get strayReplies(): number {
+    return this.#strayReplies + (this.#era?.session.strayReplies ?? 0);
+  }
+
+  get connected(): boolean {
+    return this.#session !== undefined;
+  }
+
+  /** What was not sent when its connection ended is sent over the next one. */
+  async execute(name: string, turn: Turn, options: CommandOptions = {}): Promise<CommandReply> {
+    const { signal, timeoutMs = this.#options.timeoutMs } = options;
+    requireLimit("timeoutMs", timeoutMs);
+    const deadline = performance.now() + timeoutMs;
+    for (;;) {
+      const session = this.#session ?? await this.#next(name, signal, deadline);
+      let taken = false;
+      let parameters: readonly string[] = [];
+      try {
+        const noting = (turn: Turn): Turn => (peer) => {
+          taken = true;
+          const step = turn(peer);
+          if ("ask" in step) return { ask: step.ask, then: noting(step.then) };
+          ({ parameters } = step);
+          return step;
+        };
+        const reply = await session.execute(name, noting(turn), options);
+        this.#resumption.did(parameters, options.allow);
+        return reply;
+      } catch (error) {
+        if (taken || signal?.aborted || session === this.#session) throw error;
+      }
+    }
+  }
+
+  /** The next connection that takes commands. */
+  async #next(
+    name: string,
+    signal: AbortSignal | undefined,
+    deadline: number,
+  ): Promise<Session> {
+    if (this.#end !== undefined) throw this.#end;
+    const { promise, ...waiter } = Promise.withResolvers<Session>();
+    const onAbort = () => {
+      const text = `${name}: aborted`;
+      waiter.reject(new ManagementError("aborted", text, { cause: signal!.reason }));
+    };
+    const timer = setTimeout(() => {
+      const text = `${name}: there was no connection to OpenVPN in time`;
+      waiter.reject(new ManagementError("disconnected", text, { cause: this.#error }));
+    }, Math.max(0, deadline - performance.now()));
+    if (signal?.aborted) onAbort();
+    else signal?.addEventListener("abort", onAbort, { once: true });
+    this.#waiters.add(waiter);
+    try {
+      return await promise;
+    } finally {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", onAbort);
+      this.#waiters.delete(waiter);
+    }
+  }
+
+  async #run(): Promise<void> {
+    const { minDelayMs, maxDelayMs, maxAttempts } = this.#options;
+    let attempts = 0;
+    let failures = 0;
+    let logins = 0;
+    /** The end of the last connection that took commands. */
+    let lostAt: number | undefined;
+    while (this.#end === undefined) {
+      const { error, resumedAt } = await this.#serve(++attempts, lostAt);
+      const now = performance.now();
+      if (resumedAt !== undefined) {
+        lostAt = now;
+        attempts = 0;
+      }
+      // One that OpenVPN ends again and again is no success, either.
+      failures = resumedAt !== undefined && now - resumedAt >= maxDelayMs ? 1 : failures + 1;
+      const login = error instanceof ManagementError && LOGIN_ERRORS.has(error.code);
+      logins = login ? logins + 1 : 0;
+      const final = logins >= MAX_LOGIN_FAILURES || attempts >= maxAttempts;
+      const retryMs = final ? undefined : backoffMs(failures, minDelayMs, maxDelayMs);
+      this.#leave(error, attempts, retryMs);
+      if (retryMs === undefined) return this.#finish(error);
+      await this.#pause(retryMs);
+    }
+  }
+
+  /** One connection, from the attempt to its end. */
+  async #serve(
+    attempts: number,
+    lostAt: number | undefined,
+  ): Promise<{ readonly error: Error; readonly resumedAt?: number }> {
+    let resumedAt: number | undefined;
+    try {
+      const duplex = await this.#dial();
+      const era = this.#era = this.#open(duplex, attempts);
+      const { session } = era;
+      await session.ready;
+      const resumed = await this.#resumption.resume(
+        new Commands(session, this.#events),
+        // Whoever waits for commands gives up by himself, and an end would do more harm.
+        this.dropHurts ? MAX_TIMEOUT_MS : this.#options.timeoutMs,
+        () => era.over,
+      );
+      if (resumed !== undefined) {
+        resumedAt = performance.now();
+        const ms = lostAt === undefined ? undefined : Math.round(resumedAt - lostAt);
+        const gap = ms === undefined ? undefined : { ...resumed.gap, ms };
+        this.#resume(session, resumed.refused, gap);
+      }
+      await session.closed;
+      throw new ManagementError("disconnected", "OpenVPN has closed the connection");
+    } catch (error) {
+      return { error: error as Error, ...(resumedAt !== undefined && { resumedAt }) };
+    }
+  }
+
+  async #dial(): Promise<Duplex | Conn> {
+    const { signal } = this.#closing;
+    const opening = (async () => await this.#connect({ signal }))();
+    const ended = Promise.withResolvers<never>();
+    const onAbort = () => {
+      ended.reject(signal.reason);
+      // It did not hear the signal.
+      opening.then((late) => wrapConn(late).abort(signal.reason)).catch(() => {});
+    };
+    if (signal.aborted) onAbort();
+    signal.addEventListener("abort", onAbort, { once: true });
+    try {
+      return await Promise.race([opening, ended.promise]);
+    } finally {
+      signal.removeEventListener("abort", onAbort);
+    }
+  }
+
+  #open(duplex: Duplex | Conn, attempts: number): Era {
+    const sink: EventSink = {
+      push: (event) => {
+        if (!era.heard) this.#events.push(ownEvent("connected", { attempts }));
+        era.heard = true;
+        this.#see(event, era);
+        this.#events.push(event);
+      },
+      end: () => {
+        era.over = true;
+        this.#session = undefined;
+        clearTimeout(this.#holdTimer);
+      },
+    };
+    const session = new Session(duplex, this.#options.client, sink);
+    const era = { session, heard: false, exiting: false, over: false };
+    session.keep = this.dropHurts;
+    return era;
+  }
+
+  #see(event: ManagementEvent, era: Era): void {
+    this.#resumption.see(event);
+    if (event.type === "FATAL" || event.type === "STATE" && event.name === "EXITING") {
+      era.exiting = true;
+    } else if (event.type === "HOLD") this.#onHold(event);
+  }
+
+  #onHold({ waitSeconds = 0 }: HoldEvent): void {
+    clearTimeout(this.#holdTimer);
+    const { hold } = this.#options;
+    if (hold === "leave" || hold === "again" && !this.#resumption.released) return;
+    this.#holdTimer = setTimeout(() => {
+      new Commands(this, this.#events).holdRelease().catch(() => {});
+    }, Math.min(waitSeconds, MAX_HOLD_SECONDS) * 1000);
+  }
+
+  #resume(
+    session: Session,
+    refused: readonly ManagementError[],
+    gap: ConnectionGap | undefined,
+  ): void {
+    if (gap?.restartedByDisconnect) this.dropHurts = session.keep = true;
+    this.#error = undefined;
+    this.#session = session;
+    this.#ready.resolve();
+    this.#events.push(ownEvent("resumed", { gap, refused }));
+    for (const waiter of this.#waiters) waiter.resolve(session);
+  }
+
+  /** A connection is over, or there was none. */
+  #leave(error: Error, attempts: number, retryMs: number | undefined): void {
+    const era = this.#era;
+    this.#era = undefined;
+    this.#error = error;
+    this.#strayReplies += era?.session.strayReplies ?? 0;
+    // Nothing is left open, whatever it was that failed.
+    era?.session.close();
+    if (this.#end !== undefined) return;
+    this.#events.push(
+      era?.heard
+        ? ownEvent("disconnected", { error, exiting: era.exiting, retryMs })
+        : ownEvent("connect-failed", { error, attempts, retryMs }),
+    );
+  }
+
+  #pause(ms: number): Promise<void> {
+    const { signal } = this.#closing;
+    return new Promise((resolve) => {
+      if (signal.aborted) return resolve();
+      const done = () => {
+        clearTimeout(timer);
+        signal.removeEventListener("abort", done);
+        resolve();
+      };
+      const timer = setTimeout(done, ms);
+      signal.addEventListener("abort", done, { once: true });
+    });
+  }
+
+  /** It was given up. */
+  #finish(cause: Error): void {
+    const error = cause instanceof ManagementError
+      ? cause
+      : new ManagementError("connection", "there is no connection to OpenVPN", { cause });
+    this.#stop(error);
+    this.#closed.reject(error);
+  }
+
+  #stop(error: ManagementError): void {
+    this.#end = error;
+    this.#ready.reject(error);
+    for (const waiter of this.#waiters) waiter.reject(error);
+    this.#events.end();
+  }
+
+  async close(): Promise<void> {
+    if (this.#end === undefined) {
+      const error = new ManagementError("closed", "the client is closed");
+      this.#end = error;
+      clearTimeout(this.#holdTimer);
+      this.#closing.abort(error);
+      await this.#era?.session.close();
+      this.#stop(error);
+      this.#closed.resolve();
+    }
+    await this.closed.catch(() => {});
+  }
+}
