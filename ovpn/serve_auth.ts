@@ -6,6 +6,7 @@
 import { requireLimit } from "../adapters/limits.ts";
 import type { WaitOptions } from "../adapters/types.ts";
 import { OpenRequest } from "./_auth_request.ts";
+import { restartUnheard } from "./_unheard.ts";
 import { requireFunction } from "./_callback.ts";
 import {
   type AuthDecision,
@@ -38,6 +39,12 @@ export interface ServeAuthOptions extends WaitOptions {
    * the same user and common name as then. Its password is not looked at. @default "ask"
    */
   readonly reauth?: "ask" | "accept-same" | undefined;
+  /**
+   * What to do about clients that wait for a decision, but whose `CONNECT` came while nobody was connected: `leave` them to their time, about
+   * a minute; or `restart` them, at the beginning and after each reconnection, so that they log in again at once. Then nobody else
+   * should decide about clients over this connection. @default "leave"
+   */
+  readonly unheard?: "leave" | "restart" | undefined;
   /** Hears of what was denied without a decision, and of answers that were not taken. @default nobody */
   readonly onError?: ((error: AuthError, request: ClientAuthRequest) => void) | undefined;
 }
@@ -142,6 +149,10 @@ class Serving implements AuthServer {
   /** Whom we let in, by CID, if the policy wants to know. */
   readonly #accepted = new Map<string, string>();
   readonly #counts = { accepted: 0, denied: 0, cancelled: 0, stale: 0, failed: 0 };
+  /** The CIDs of this connection's requests, until the ones that were not heard have been looked for. */
+  #heard: Set<string> | undefined;
+  /** Ends that search. */
+  #search: AbortController | undefined;
   #running = 0;
   #stopped = false;
   #failure: unknown;
@@ -159,6 +170,7 @@ class Serving implements AuthServer {
     this.#handler = handler;
     this.#options = options;
     this.#events = client.subscribe();
+    if (options.unheard === "restart") this.#heard = new Set();
     this.closed = this.#serve();
     this.closed.catch(() => {});
   }
@@ -169,6 +181,7 @@ class Serving implements AuthServer {
 
   async stop({ open = "deny" }: StopOptions = {}): Promise<void> {
     this.#stopped = true;
+    this.#search?.abort();
     this.#events.return?.();
     const text = "this server is not served any more";
     if (open === "deny") this.#denyAll(text);
@@ -192,6 +205,7 @@ class Serving implements AuthServer {
       this.#failure = error;
       stop();
     });
+    this.#restartUnheard();
     try {
       for await (const event of this.#events) this.#onEvent(event);
     } catch (error) {
@@ -215,6 +229,11 @@ class Serving implements AuthServer {
         return this.#cancelAll("OpenVPN restarts");
       case "HOLD":
         return this.#cancelAll("OpenVPN has restarted");
+      case "connected":
+        if (this.#options.unheard === "restart") this.#heard = new Set();
+        return;
+      case "resumed":
+        return this.#restartUnheard();
       case "disconnected":
         return this.#cancelAll("the connection to OpenVPN has ended");
       case "dropped":
@@ -246,8 +265,19 @@ class Serving implements AuthServer {
     }
   }
 
+  #restartUnheard(): void {
+    this.#search?.abort();
+    const heard = this.#heard;
+    if (heard === undefined) return;
+    const { signal } = this.#search = new AbortController();
+    restartUnheard(this.#client, heard, { signal }).catch(() => {}).finally(() => {
+      if (this.#heard === heard) this.#heard = undefined;
+    });
+  }
+
   #onRequest(event: ClientAuthEvent): void {
     const { clientId, keyId, envFaults } = event;
+    this.#heard?.add(clientId);
     const before = this.#open.get(clientId)?.get(keyId);
     if (before !== undefined) this.#cancel(before, "OpenVPN has started anew");
     const request = new OpenRequest(this.#client, event, this.#timeoutMs, {
@@ -353,6 +383,7 @@ class Serving implements AuthServer {
   }
 
   #cancelAll(why: string): void {
+    this.#search?.abort();
     this.#accepted.clear();
     this.#waiting.clear();
     for (const request of this.#all()) this.#cancel(request, why);

@@ -105,6 +105,36 @@ test("serveAuth cancels what was open, and serves the clients of the next connec
   await auth.closed;
 });
 
+test("serveAuth restarts clients whose CONNECT nobody heard, and no others", async () => {
+  const { client, daemon, commands, lose, end } = start({ mode: "server" });
+  const alice = daemon.clientConnects({ commonName: "alice", username: "alice" });
+  const auth = serveAuth(client, async (request) => {
+    if (request.username === "bob") return await new Promise<never>(() => {});
+    return request.accept();
+  }, { unheard: "restart" });
+  assertEquals(await alice.killed, "RESTART");
+  const carol = daemon.clientConnects({ commonName: "carol", username: "carol" });
+  assertEquals((await carol.decision).kind, "accepted");
+  const bob = daemon.clientConnects({ commonName: "bob", username: "bob" });
+  await client.pid();
+  assertEquals(commands.filter((it) => it.startsWith("client-kill")), ["client-kill 0"]);
+  commands.length = 0;
+  // Nobody can answer bob any more.
+  await lose();
+  assertEquals(await bob.killed, "RESTART");
+  assertEquals(commands.filter((it) => it.startsWith("client-kill")), ["client-kill 2"]);
+  await end();
+  await auth.closed;
+
+  const other = start({ mode: "server" });
+  other.daemon.clientConnects({ commonName: "alice", username: "alice" });
+  const leaving = serveAuth(other.client, (request) => request.accept());
+  await other.client.pid();
+  assertEquals(other.commands, ["state on all", "pid", "state on", "pid"]);
+  await leaving.stop();
+  await other.end();
+});
+
 test("provideCredentials answers what is asked for again, and provideKey has told its version", async () => {
   const { client, daemon, commands, lose, end } = start({ version: "2.7.6" });
   const signals: AbortSignal[] = [];

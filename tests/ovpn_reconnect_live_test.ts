@@ -1,5 +1,6 @@
 /** `ReconnectingClient` with real OpenVPNs that are killed, restarted, or dial in. */
 import { assert, assertEquals } from "@std/assert";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import { after, test } from "node:test";
@@ -10,6 +11,7 @@ import {
   ReconnectingClient,
   type ReconnectOptions,
   type ResumedEvent,
+  serveAuth,
 } from "@trunkline/sockets/ovpn";
 import {
   clientArgs,
@@ -192,6 +194,34 @@ test("OpenVPN: --management-signal restarts it when the connection ends, which i
     assertEquals(client.dropHurts, true);
   } finally {
     await client.close();
+    await server.stop();
+  }
+});
+
+test("OpenVPN: a client whose CONNECT nobody heard logs in again, and is let in", {
+  skip: namespace === undefined,
+  ...TIMEOUT,
+}, async () => {
+  const path = newPath();
+  const login = join(directory.path, "login");
+  writeFileSync(login, "al\nsecret\n", { mode: 0o600 });
+  const server = await startServer(path, "--management-client-auth");
+  const { client, cut } = cuttable(path);
+  let peer: ReturnType<typeof startOpenVpn> | undefined;
+  const auth = serveAuth(client, (request) => request.accept(), { unheard: "restart" });
+  try {
+    await client.ready;
+    await cut(async () => {
+      peer = startOpenVpn(OPENVPN, [...clientArgs(), "--auth-user-pass", login], namespace);
+      await server.logged(/authentication deferred for username/);
+      await peer.logged(/Peer Connection Initiated/);
+    });
+    // Not before its --hand-window otherwise, which is longer than this test may take.
+    await peer!.logged(/Initialization Sequence Completed/);
+    assertEquals(auth.counts.accepted, 1);
+  } finally {
+    await client.close();
+    await peer?.stop();
     await server.stop();
   }
 });

@@ -1,0 +1,33 @@
+/**
+ * Clients of a server that wait for an answer to a `CONNECT` which nobody has heard: OpenVPN does not say it again (spec 5.3.8).
+ *
+ * @module
+ */
+import type { WaitOptions } from "../adapters/types.ts";
+import type { ManagementClient } from "./client.ts";
+import { ManagementError } from "./errors.ts";
+
+/**
+ * Has those clients log in again: they would wait for a minute. `heard` are the CIDs whose `CONNECT` has come. Rejects when `signal` fires.
+ */
+export async function restartUnheard(
+  client: ManagementClient,
+  heard: ReadonlySet<string>,
+  { signal }: WaitOptions,
+): Promise<void> {
+  const { clients } = await client.status({ signal });
+  // All events that came before the report are taken first.
+  await new Promise((resolve) => setTimeout(resolve, 0));
+  for (const { clientId, username, authenticated } of clients) {
+    // Without a name there was no CONNECT yet.
+    if (clientId === undefined || username === undefined || authenticated !== false) continue;
+    if (heard.has(clientId)) continue;
+    signal?.throwIfAborted();
+    try {
+      await client.clientKill(clientId, undefined, { signal });
+    } catch (error) {
+      // It has left, or came again.
+      if (!(error instanceof ManagementError)) throw error;
+    }
+  }
+}
