@@ -152,10 +152,10 @@ async function stop(child: ChildProcess, exited: Promise<unknown>): Promise<void
 }
 
 /** Options of a client that connects to {@linkcode serverArgs}; it takes no address and no route. */
-export function clientArgs(): string[] {
+export function clientArgs(remote = "127.0.0.1"): string[] {
   return [
     ...["--client", "--dev", "null", "--ifconfig-noexec", "--route-noexec", "--proto", "udp4"],
-    ...["--remote", "127.0.0.1", String(PORT), "--nobind", "--connect-retry", "1", "1"],
+    ...["--remote", remote, String(PORT), "--nobind", "--connect-retry", "1", "1"],
     ...identity("client", "server"),
     ...["--verb", "3"],
   ];
