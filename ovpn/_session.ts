@@ -269,11 +269,12 @@ export class Session implements Link, Peer {
   }
 
   #onEvent(line: Uint8Array): void {
-    // A copy: an event that waits for a consumer must not keep the whole chunk that it came in.
-    const event = parseEvent(new Uint8Array(line));
+    // A copy: an event that waits for a consumer must not keep the whole chunk that it came in. The assembler makes its own.
+    const inBlock = isEnvLine(line);
+    const event = parseEvent(inBlock ? line : new Uint8Array(line));
     for (const whole of this.#assembler.push(event)) {
       this.clients.bind(whole);
-      this.#events.push(whole);
+      this.#events.push(inBlock && whole === event ? parseEvent(new Uint8Array(line)) : whole);
     }
     // Of a block the first line counts, but not for an earlier block that it cuts.
     this.daemon.see(event);
@@ -432,6 +433,16 @@ export class Session implements Link, Peer {
 
 function closedError(): ManagementError {
   return new ManagementError("closed", "the client is closed");
+}
+
+const ENV_MARK = new TextEncoder().encode(":ENV,");
+
+/** Whether it is one of `CLIENT:ENV,` or `UPDOWN:ENV,`. */
+function isEnvLine(line: Uint8Array): boolean {
+  for (let i = 0; i < ENV_MARK.length; i++) {
+    if (line["CLIENT".length + i] !== ENV_MARK[i]) return false;
+  }
+  return true;
 }
 
 function connectionError(cause: unknown): ManagementError {

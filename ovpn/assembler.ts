@@ -3,7 +3,6 @@
  *
  * @module
  */
-import { concat } from "@std/bytes";
 import { requireLimit } from "../adapters/limits.ts";
 import { type EnvFault, envMap } from "./env.ts";
 import type { ManagementEvent } from "./event.ts";
@@ -18,12 +17,36 @@ export interface EventAssemblerOptions {
 const DEFAULT_MAX_ENV_BYTES = 262144;
 /** What a line costs beside its bytes. */
 const LINE_OVERHEAD_BYTES = 32;
-const LF: Uint8Array = Uint8Array.of(10);
+const LF = 10;
+/** Enough for most, and doubled when it is not. */
+const RAW_BYTES = 4096;
+
+/** A copy of lines, with an LF between them: as they come, they may be views of far more. */
+class Lines {
+  #bytes = new Uint8Array(RAW_BYTES);
+  #length = 0;
+
+  push(line: Uint8Array): void {
+    const end = this.#length + 1 + line.length;
+    if (end > this.#bytes.length) {
+      const larger = new Uint8Array(Math.max(2 * this.#bytes.length, end));
+      larger.set(this.#bytes);
+      this.#bytes = larger;
+    }
+    if (this.#length > 0) this.#bytes[this.#length++] = LF;
+    this.#bytes.set(line, this.#length);
+    this.#length += line.length;
+  }
+
+  all(): Uint8Array {
+    return this.#bytes.slice(0, this.#length);
+  }
+}
 
 /** What was gathered since `header`. */
 interface Block {
   readonly header: BlockEvent;
-  readonly raw: Uint8Array[];
+  readonly raw: Lines;
   readonly env: Map<string, string>;
   readonly envAll: (readonly [string, string])[];
   readonly faults: Set<EnvFault>;
@@ -98,7 +121,9 @@ export class EventAssembler {
     const before = this.end();
     const env = envMap();
     const size = header.raw.length + LINE_OVERHEAD_BYTES;
-    this.#block = { header, raw: [header.raw], env, envAll: [], faults: new Set(), size };
+    const raw = new Lines();
+    raw.push(header.raw);
+    this.#block = { header, raw, env, envAll: [], faults: new Set(), size };
     return before;
   }
 
@@ -111,7 +136,7 @@ export class EventAssembler {
     const { name, value, raw } = line;
     if (line.overlong) block.faults.add("overlong");
     if (line.end) {
-      block.raw.push(LF, raw);
+      block.raw.push(raw);
       return [this.#finish(block)];
     }
     block.size += raw.length + LINE_OVERHEAD_BYTES;
@@ -121,7 +146,7 @@ export class EventAssembler {
       block.size = Infinity;
       return [];
     }
-    block.raw.push(LF, raw);
+    block.raw.push(raw);
     block.envAll.push([name, value]);
     const first = block.env.get(name);
     if (first === undefined) block.env.set(name, value);
@@ -131,6 +156,6 @@ export class EventAssembler {
 
   #finish({ header, raw, env, envAll, faults }: Block): ManagementEvent {
     this.#block = undefined;
-    return gathered(header, concat(raw), { env, envAll, envFaults: [...faults] });
+    return gathered(header, raw.all(), { env, envAll, envFaults: [...faults] });
   }
 }

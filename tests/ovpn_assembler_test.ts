@@ -53,6 +53,22 @@ test("EventAssembler gathers each kind of block", () => {
   }
 });
 
+test("EventAssembler keeps copies of the lines of a block, however many", () => {
+  for (const count of [0, 1, 40, 41, 42, 43, 500]) {
+    const assembler = new EventAssembler();
+    const variables = Array.from({ length: count }, (_, i) => `CLIENT:ENV,v${i}=${"x".repeat(84)}`);
+    const lines = ["CLIENT:ESTABLISHED,7", ...variables, "CLIENT:ENV,END"];
+    const events = lines.flatMap((line) => {
+      const bytes = new TextEncoder().encode(line);
+      const given = assembler.push(parseEvent(bytes));
+      bytes.fill(0);
+      return given;
+    });
+    assertEquals(events.map(textOf), [lines.join("\n")]);
+    assertEquals(events[0]!.raw.buffer.byteLength, events[0]!.raw.byteLength);
+  }
+});
+
 test("EventAssembler gives an empty environment of a DISCONNECT that has none", () => {
   const event = only(["CLIENT:DISCONNECT,0", "CLIENT:ENV,END"]);
   assertEquals([event.env.size, event.envAll, event.envFaults], [0, [], []]);

@@ -321,7 +321,10 @@ test("a reply of more than maxReplyBytes ends the connection", async () => {
 test("what is kept of a reply or an event is its line, not the chunk that it came in", async () => {
   const [client, daemon] = await greetedPair();
   const status = client.command("status 3");
-  await daemon.answer("status 3", ">LOG:1,I,x\r\n".repeat(5000) + "line\r\nEND\r\n");
+  const block = ">CLIENT:ESTABLISHED,0\r\n>CLIENT:ENV,a=b\r\n>CLIENT:ENV,END\r\n";
+  const outside = ">CLIENT:ENV,a=b\r\n";
+  const log = ">LOG:1,I,x\r\n".repeat(5000);
+  await daemon.answer("status 3", `${block}${outside}${log}line\r\nEND\r\n`);
   const { raw } = await status;
   assertEquals(raw[0]!.buffer.byteLength, 4);
   await daemon.conn.close();
