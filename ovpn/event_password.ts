@@ -68,7 +68,7 @@ export type PasswordEvent = PasswordNeedEvent | PasswordFailedEvent | AuthTokenE
 
 // Names and texts are free, quotes and all: a name ends as early, and a reason as late, as the rest allows (spec 1.4).
 const NEED = /^Need '(.*?)' (username\/password|password|username)(?: SC:(\d{1,9}),(.*))?$/s;
-const FAILED = /^Verification Failed: '(.*?)'(?: \['(.*)'\])?$/s;
+const FAILED = "Verification Failed: '";
 const TOKEN = "Auth-Token:";
 const CRV1 = /^CRV1:([^:]*):([^:]*):([^:]*):(.*)$/s;
 const ECHO_BIT = 1;
@@ -102,9 +102,10 @@ function parseNeed(raw: Uint8Array, body: string): PasswordNeedEvent | undefined
 }
 
 function parseFailed(raw: Uint8Array, body: string): PasswordFailedEvent | undefined {
-  const match = FAILED.exec(body);
-  if (match === null) return undefined;
-  const [, name = "", reason] = match;
+  if (!body.startsWith(FAILED)) return undefined;
+  const parts = cutReason(body.slice(FAILED.length));
+  if (parts === undefined) return undefined;
+  const [name, reason] = parts;
   const dynamicChallenge = reason === undefined ? undefined : parseDynamicChallenge(reason);
   const event: PasswordFailedEvent = {
     type: "PASSWORD",
@@ -119,6 +120,16 @@ function parseFailed(raw: Uint8Array, body: string): PasswordFailedEvent | undef
     reason: REDACTED,
     dynamicChallenge: dynamicChallenge && { ...dynamicChallenge, stateId: REDACTED },
   });
+}
+
+/** `NAME'`, or `NAME' ['REASON']`. The server chooses the reason: an expression would look for its end from each of its quotes. */
+function cutReason(text: string): [name: string, reason: string | undefined] | undefined {
+  if (text.endsWith("'")) return [text.slice(0, -1), undefined];
+  const cut = text.indexOf("' ['");
+  const reasonAt = cut + "' ['".length;
+  const reasonEnd = text.length - "']".length;
+  if (cut < 0 || reasonAt > reasonEnd || !text.endsWith("']")) return undefined;
+  return [text.slice(0, cut), text.slice(reasonAt, reasonEnd)];
 }
 
 /** `CRV1:FLAGS:STATE:USERNAME:TEXT`. */

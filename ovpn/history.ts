@@ -67,7 +67,9 @@ function readHistory<Type extends "STATE" | "LOG" | "ECHO">(
   }
   return entries.map((entry) => {
     // A text that ends in a line end of its own leaves an empty line, which is not part of the event either.
-    const event = parseEvent(`${type}:${entry.replace(/\n+$/, "")}`);
+    let end = entry.length;
+    while (entry[end - 1] === "\n") end--;
+    const event = parseEvent(`${type}:${entry.slice(0, end)}`);
     return event as Extract<ManagementEvent, { readonly type: Type }>;
   });
 }

@@ -162,7 +162,10 @@ test("parseEvent() reads what PASSWORD says of a verification", () => {
       ...{ echo: false, responseRequired: true, stateId: "s", username: "žé", text },
     }),
   );
+  check("PASSWORD:Verification Failed: 'a' ['b'", failed("a' ['b"));
+  check("PASSWORD:Verification Failed: '' ['']", failed("", ""));
   checkUnknown("PASSWORD:Verification Failed: ", "PASSWORD:Verification Failed: 'Auth' x");
+  checkUnknown("PASSWORD:Verification Failed: 'a' [']", "PASSWORD:Verification Failed: 'a' ['b");
   checkUnknown("PASSWORD:Verification Failed: 'Auth' ['x", "PASSWORD:Verification Failed: Auth");
 });
 

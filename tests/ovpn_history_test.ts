@@ -91,6 +91,12 @@ test("a text with line ends is one entry, without those at its end", () => {
   assert(texts.flat().some(({ message }) => message.includes("ROUTE6: IPv6 route overlaps")));
 });
 
+test("a text with very many line ends is one entry", () => {
+  // At the square of their number this would take minutes.
+  const lines = ["1,W,one", ...Array<string>(500_000).fill(""), "two", "", ""];
+  assertEquals(parseLogHistory(lines)[0]?.message.length, 500_001 + "onetwo".length);
+});
+
 test("what is no history is refused, and nothing is none", () => {
   for (const parse of Object.values(PARSERS)) {
     for (const lines of [[], ["END"], ["", "END"], ["END", "x"]]) assertEquals(parse(lines), []);
