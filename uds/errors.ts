@@ -1,0 +1,47 @@
+/**
+ * What this folder throws and rejects with.
+ *
+ * @module
+ */
+
+/**
+ * What went wrong:
+ *
+ * - `protocol`: the peer does not speak this protocol, or bytes are no message of it.
+ * - `too-large`: a message is larger than `maxMessage`; see there for whose.
+ * - `aborted`: an `AbortSignal` ended the wait.
+ * - `timeout`: a call was not answered before its deadline.
+ * - `closed`: used after our own `close()`.
+ * - `disconnected`: the peer closed the connection while something was still to come; or used after it did.
+ * - `connection`: the connection failed; `cause` tells how.
+ * - `unauthorized`: the peer is not who may call, or took us for that.
+ * - `unsupported`: this peer, or this runtime, cannot do that.
+ * - `overloaded`: more calls wait than a limit allows.
+ * - `remote`: the handler, or the server, answered with an error; see {@linkcode RemoteError}.
+ */
+export type UdsErrorCode =
+  | "protocol"
+  | "too-large"
+  | "aborted"
+  | "timeout"
+  | "closed"
+  | "disconnected"
+  | "connection"
+  | "unauthorized"
+  | "unsupported"
+  | "overloaded"
+  | "remote";
+
+/** What a client, a server and the codec of this folder throw and reject with. */
+export class UdsError extends Error {
+  /** The name of the class. */
+  override readonly name: string = "UdsError";
+  /** What went wrong; see {@linkcode UdsErrorCode}. */
+  readonly code: UdsErrorCode;
+
+  /** Makes an error; `options.cause` is the original one. */
+  constructor(code: UdsErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.code = code;
+  }
+}
