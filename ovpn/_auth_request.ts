@@ -58,7 +58,8 @@ export class OpenRequest implements ClientAuthRequest {
   #asked = false;
   /** An answer that nobody has waited for yet. */
   #unread: string | undefined;
-  #over: ManagementError | undefined;
+  /** Why it is over: with a reason, or decided. */
+  #over: { readonly reason: ManagementError | AuthError | undefined } | undefined;
 
   constructor(
     client: ManagementClient,
@@ -172,7 +173,7 @@ export class OpenRequest implements ClientAuthRequest {
   }
 
   async pending(step: PendingStep, { timeoutMs, signal }: PendingOptions = {}): Promise<void> {
-    if (this.#over !== undefined) throw this.#over;
+    if (this.#over !== undefined) throw overError(this.#over.reason);
     const extra = stepText(step);
     if (timeoutMs !== undefined) requireLimit("timeoutMs", timeoutMs);
     const time = timeoutMs ?? Math.max(1, this.#deadline - performance.now());
@@ -197,7 +198,7 @@ export class OpenRequest implements ClientAuthRequest {
   }
 
   async response({ signal }: WaitOptions = {}): Promise<string> {
-    if (this.#over !== undefined) throw this.#over;
+    if (this.#over !== undefined) throw overError(this.#over.reason);
     if (signal?.aborted) throw waitAborted(signal);
     const response = this.#unread ?? await this.#nextResponse(signal);
     this.#unread = undefined;
@@ -244,10 +245,8 @@ export class OpenRequest implements ClientAuthRequest {
   end(reason?: ManagementError | AuthError): void {
     if (this.over) return;
     clearTimeout(this.#timer);
-    this.#over = reason instanceof ManagementError
-      ? reason
-      : new ManagementError("aborted", "the request has been decided", { cause: reason });
-    for (const { reject } of this.#waiters) reject(this.#over);
+    this.#over = { reason };
+    for (const { reject } of this.#waiters) reject(overError(reason));
     this.#waiters.clear();
     this.#unread = undefined;
     if (reason !== undefined) this.#controller.abort(reason);
@@ -291,6 +290,12 @@ function pageUrl(url: string): string {
 
 function flagsOf(responseRequired: boolean, echo: boolean): string {
   return [responseRequired ? "R" : "", echo ? "E" : ""].filter((flag) => flag !== "").join(",");
+}
+
+/** Made when it is needed, which is seldom. */
+function overError(reason: ManagementError | AuthError | undefined): ManagementError {
+  if (reason instanceof ManagementError) return reason;
+  return new ManagementError("aborted", "the request has been decided", { cause: reason });
 }
 
 function waitAborted(signal: AbortSignal): ManagementError {
