@@ -10,10 +10,10 @@
  *
  * @module
  */
-import process from "node:process";
 import { parseArgs } from "node:util";
 import { type Aead, AEAD_TAG_BYTES, type OpenBox, type SealBox } from "../adapters/aead.ts";
 import { type AeadName, fromSodium, loadAead, type SodiumLike } from "@trunkline/sockets/mux";
+import { median, positive, runtimeName } from "./figures.ts";
 import { requireFrom } from "./mux_stack.ts";
 
 const NAMES: readonly AeadName[] = ["noble", "libsodium", "node", "webcrypto"];
@@ -77,14 +77,8 @@ async function sample(aead: Aead, length: number, count: number): Promise<number
   return [seal, await time(count, () => aead.open(opening))];
 }
 
-const median = (numbers: number[]): number => numbers.sort((a, b) => a - b)[numbers.length >> 1]!;
-
-const rounds = Number(values.rounds);
-if (!Number.isInteger(rounds) || rounds < 1) {
-  throw new RangeError(`--rounds is a whole number from 1 on, not "${values.rounds}"`);
-}
-const { deno, bun, node } = process.versions;
-console.log(deno ? `Deno ${deno}` : bun ? `Bun ${bun}` : `Node ${node}`);
+const rounds = positive("rounds", values.rounds);
+console.log(runtimeName());
 const found = await aeads();
 for (const count of BATCHES) {
   console.log(`\nMicroseconds to seal / to open a message, ${count} at once`);

@@ -27,6 +27,7 @@ import process from "node:process";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { median, positive, runtimeName } from "./figures.ts";
 import { type Answer, type Command, runClient, runServer } from "./mux_agent.ts";
 import { http2 } from "./mux_http2.ts";
 import { libp2p } from "./mux_libp2p.ts";
@@ -189,13 +190,6 @@ async function measure(
   return await client.ask({ do: kind, streams, seconds });
 }
 
-function median(values: readonly number[]): number {
-  const sorted = values.filter((value) => !Number.isNaN(value)).sort((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  const upper = sorted[middle] ?? NaN;
-  return sorted.length % 2 === 1 ? upper : ((sorted[middle - 1] ?? NaN) + upper) / 2;
-}
-
 /** The samples of a stack with a number of streams, by rounds. */
 type Samples = readonly (Answer | undefined)[];
 
@@ -253,19 +247,14 @@ async function main(): Promise<void> {
     const found = all.find(({ name }) => name === stack)!;
     return await (role === "server" ? runServer(found) : runClient(found, port));
   }
-  const rounds = Number(values.rounds ?? (values.quick ? 1 : 5));
-  if (!Number.isInteger(rounds) || rounds < 1) {
-    throw new RangeError(`--rounds is a whole number from 1 on, not "${values.rounds}"`);
-  }
+  const rounds = positive("rounds", values.rounds ?? (values.quick ? "1" : "5"));
   const stacks = all.filter(({ name }) =>
     values.only.split(",").some((beginning) => name.startsWith(beginning))
   );
   const measurements = MEASUREMENTS.filter(({ kind }) =>
     values.measure === "" || values.measure.split(",").includes(kind)
   );
-  const { deno, bun, node } = process.versions;
-  const runtime = deno ? `Deno ${deno}` : bun ? `Bun ${bun}` : `Node ${node}`;
-  console.log(`${runtime}: medians of ${rounds} rounds`);
+  console.log(`${runtimeName()}: medians of ${rounds} rounds`);
   for (const measurement of measurements) {
     const samples = new Map<string, (Answer | undefined)[]>();
     const able = stacks.filter(({ kinds }) => kinds.includes(measurement.kind));

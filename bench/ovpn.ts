@@ -1,6 +1,6 @@
 /**
  * How fast lines are found and read in what OpenVPN sends, and the status report of a large server, beside what one would use
- * otherwise.
+ * otherwise; how fast a busy server's lines become events, and a burst of its clients is let in.
  *
  *     deno run -A bench/ovpn.ts
  *     bun bench/ovpn.ts
@@ -15,6 +15,9 @@
  *
  * `--clients=10000` is how many clients the `status 3` report has, each with two routes. Its memory is what the heap holds more, after
  * a collection, with the rows than with the lines alone: `node --expose-gc`, `deno run -A --v8-flags=--expose-gc`.
+ *
+ * `--sessions=1000` clients come and go for the events, each with the environments of a recorded one, byte counts, log lines and states.
+ * `--requests=5000` clients ask at once to be let in; their daemon is a plain one in this process, so that its work counts, too.
  *
  * @module
  */
@@ -32,6 +35,9 @@ import process from "node:process";
 import { createInterface } from "node:readline";
 import { Readable } from "node:stream";
 import { parseArgs } from "node:util";
+import { median, positive, runtimeName } from "./figures.ts";
+import { benchAuth } from "./ovpn_auth.ts";
+import { benchEvents } from "./ovpn_events.ts";
 
 const CHUNK_BYTES = 64 * 1024;
 const MIB = 1024 * 1024;
@@ -334,27 +340,14 @@ function benchStatus(clients: number, rounds: number): void {
   }
 }
 
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  const upper = sorted[middle] ?? NaN;
-  return sorted.length % 2 === 1 ? upper : ((sorted[middle - 1] ?? NaN) + upper) / 2;
-}
-
-function positive(option: string, text: string): number {
-  const number = Number(text);
-  if (!Number.isInteger(number) || number < 1) {
-    throw new RangeError(`--${option} is a whole number from 1 on, not "${text}"`);
-  }
-  return number;
-}
-
 async function main(): Promise<void> {
   const { values } = parseArgs({
     options: {
       mib: { type: "string", default: "64" },
       rounds: { type: "string", default: "5" },
       clients: { type: "string", default: "10000" },
+      sessions: { type: "string", default: "1000" },
+      requests: { type: "string", default: "5000" },
     },
   });
   const rounds = positive("rounds", values.rounds);
@@ -365,10 +358,10 @@ async function main(): Promise<void> {
   const bytes = block.length * times;
   const lines = (text.split("\n").length - 1) * times;
   const input: Input = () => repeated(block, times);
-  const { deno, bun, node } = process.versions;
-  const runtime = deno ? `Deno ${deno}` : bun ? `Bun ${bun}` : `Node ${node}`;
   console.log(
-    `${runtime}: ${(bytes / MIB).toFixed(1)} MiB, ${lines} lines, median of ${rounds} rounds\n`,
+    `${runtimeName()}: ${
+      (bytes / MIB).toFixed(1)
+    } MiB, ${lines} lines, median of ${rounds} rounds\n`,
   );
 
   const [early, peak] = memoryGrowth(input, bytes);
@@ -403,6 +396,8 @@ async function main(): Promise<void> {
       `+${peak.toFixed(1)} MiB in all`,
   );
   benchStatus(clients, rounds);
+  await benchEvents(positive("sessions", values.sessions), rounds);
+  await benchAuth(positive("requests", values.requests), rounds);
 }
 
 await main();
