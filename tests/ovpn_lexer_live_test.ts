@@ -95,7 +95,7 @@ const hostile = fc.constantFrom(
   ...["é", "ž", "€", "\u00a0", "\u0085", "\u2028", "\ufeff", "\ufffd", "\u{1f600}", "e\u0301"],
 );
 const hostileText = (maxLength: number) =>
-  fc.array(hostile, { maxLength }).map((it) => it.join(""));
+  fc.array(hostile, { maxLength, size: "max" }).map((it) => it.join(""));
 
 /** As much of `text` as has at most so many bytes. */
 function cut(text: string, bytes: number): string {
@@ -122,7 +122,9 @@ const SIGNAL = (text: string) => `ERROR: signal '${text}' is not a known signal 
 const KILL = (text: string) => `ERROR: common name '${text}' not found`;
 
 test("OpenVPN reads any argument as encodeCommand() was given it", withOpenVpn, async () => {
-  const arguments_ = fc.oneof(hostileText(40), hostileText(256)).map((text) => cut(text, 256));
+  const arguments_ = fc.oneof(hostileText(5), hostileText(40), hostileText(256)).map((text) =>
+    cut(text, 256)
+  );
   await fc.assert(
     fc.asyncProperty(arguments_, async (text) => {
       assertEquals(await held.answers(encodeCommand("signal", text)), [SIGNAL(text)]);
@@ -167,7 +169,7 @@ async function compare(line: Uint8Array): Promise<void> {
   const tooFew = wanted !== undefined && parameters.length <= wanted;
   if (name === undefined) assertEquals(answers, []);
   else if (wanted === undefined) {
-    assertEquals(answers, ["ERROR: unknown command, enter 'help' for more options"]);
+    assertEquals(answers.map((answer) => answer.slice(0, 22)), ["ERROR: unknown command"]);
   } else if (name === "signal" && !tooFew) assertEquals(answers, [SIGNAL(first)]);
   else {
     assertEquals(answers.length, 1);
@@ -176,7 +178,14 @@ async function compare(line: Uint8Array): Promise<void> {
 }
 
 const commands = fc.constantFrom("", ...COUNTED.keys());
-const rest = fc.oneof(hostileText(12), hostileText(60), hostileText(400));
+/** Without mistakes, so that all of a long line is read. */
+const word = fc.constantFrom(
+  ...['"a b"', '""', '"\\""', "'c \\ d'", "''", `'"'`, "e\\ f", '\\"', "\\\\", "\\ "],
+  ...["g'h", 'i"j', "ž", "k#", "l;", "\\ #", "\\;"],
+);
+const spaced = fc.tuple(word, fc.constantFrom(" ", " ", "  ", ""));
+const sound = fc.array(spaced, { maxLength: 24, size: "max" }).map((it) => it.flat().join(""));
+const rest = fc.oneof(sound, hostileText(4), hostileText(12), hostileText(60), hostileText(400));
 
 test("our lexers read any line as OpenVPN does", withOpenVpn, async () => {
   const lines = fc.tuple(commands, fc.constantFrom(" ", "\\ ", '" '), rest)
@@ -195,16 +204,16 @@ test("our lexers read parameters of any length as OpenVPN does", withOpenVpn, as
       const texts = parts.map(([[quote, unit], count]) => quote + unit.repeat(count) + quote);
       await compare(encoder.encode(cut(`needok ${texts.join(" ")}`, MAX_LINE_BYTES)));
     }),
-    { seed, numRuns: numRuns / 4 },
+    { seed, numRuns: Math.ceil(numRuns / 4) },
   );
 });
 
 test("our lexers read what is not UTF-8 as OpenVPN does", withOpenVpn, async () => {
-  const bytes = fc.uint8Array({ min: 0x80, max: 0xff, maxLength: 20 });
+  const bytes = fc.uint8Array({ min: 0x80, max: 0xff, maxLength: 20, size: "max" });
   await fc.assert(
     fc.asyncProperty(bytes, bytes, async (first, second) => {
       await compare(Uint8Array.of(...encoder.encode("signal a"), ...first, 0x20, ...second));
     }),
-    { seed, numRuns: numRuns / 4 },
+    { seed, numRuns: Math.ceil(numRuns / 4) },
   );
 });
