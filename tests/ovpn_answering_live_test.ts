@@ -4,8 +4,7 @@ import { execFileSync } from "node:child_process";
 import { X509Certificate } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import process from "node:process";
-import { after, test } from "node:test";
+import { test } from "node:test";
 import {
   type AnswerError,
   dial,
@@ -14,23 +13,11 @@ import {
   provideKey,
   type SignEvent,
 } from "@trunkline/sockets/ovpn";
-import {
-  clientArgs,
-  createNamespace,
-  findProgram,
-  serverArgs,
-  startOpenVpn,
-  workDirectory,
-} from "../examples/openvpn_process.ts";
+import { clientArgs, findProgram, serverArgs, startOpenVpn } from "../examples/openvpn_process.ts";
+import { livePlace } from "./ovpn_live_server.ts";
 
-const OPENVPN = findProgram("openvpn") ?? "";
 const OPENSSL = findProgram("openssl") ?? "";
-if (OPENVPN === "" && process.env["REQUIRE_OPENVPN"] === "1") throw new Error("no openvpn is here");
-const directory = workDirectory();
-after(() => directory.close());
-/** It needs root and a tun device. */
-const namespace = OPENVPN === "" ? undefined : await createNamespace();
-after(() => namespace?.close());
+const { openvpn: OPENVPN, directory, namespace } = await livePlace();
 const skip = namespace === undefined || OPENSSL === "";
 const { subtle } = globalThis.crypto;
 

@@ -1,8 +1,7 @@
 /** The methods against a real OpenVPN. Where there is none all of it is skipped, but not where REQUIRE_OPENVPN is 1, as in CI. */
 import { assert, assertEquals } from "@std/assert";
 import { join } from "node:path";
-import process from "node:process";
-import { after, test } from "node:test";
+import { test } from "node:test";
 import {
   type ClientAuthEvent,
   CommandError,
@@ -14,24 +13,16 @@ import {
 } from "@trunkline/sockets/ovpn";
 import {
   clientArgs,
-  createNamespace,
-  findProgram,
   type NetworkNamespace,
   type OpenVpn,
   serverArgs,
   startOpenVpn,
-  workDirectory,
 } from "../examples/openvpn_process.ts";
 import { order, send } from "../ovpn/client_core.ts";
 import { rejection } from "./ovpn_fake.ts";
+import { livePlace, next, session, state } from "./ovpn_live_server.ts";
 
-const OPENVPN = findProgram("openvpn") ?? "";
-if (OPENVPN === "" && process.env["REQUIRE_OPENVPN"] === "1") throw new Error("no openvpn is here");
-const directory = workDirectory();
-after(() => directory.close());
-/** It needs root and a tun device. */
-const namespace = OPENVPN === "" ? undefined : await createNamespace();
-after(() => namespace?.close());
+const { openvpn: OPENVPN, directory, namespace } = await livePlace();
 
 let names = 0;
 
@@ -53,17 +44,6 @@ async function withOpenVpn<T>(
     }
   } finally {
     await daemon.stop();
-  }
-}
-
-async function next<T extends ManagementEvent>(
-  events: AsyncIterator<ManagementEvent, undefined>,
-  wanted: (event: ManagementEvent) => event is T,
-): Promise<T> {
-  for (;;) {
-    const { value } = await events.next();
-    if (value === undefined) throw new Error("the connection ended before the event came");
-    if (wanted(value)) return value;
   }
 }
 
@@ -197,20 +177,17 @@ for (const [name, args, call] of HARM) {
   }, async () => {
     await withOpenVpn(args, async (client, daemon) => {
       const events = client.subscribe();
-      await next(
-        events,
-        (it): it is ManagementEvent => it.type === "HOLD" || it.type === "PASSWORD",
-      );
+      await next(events, (it) => it.type === "HOLD" || it.type === "PASSWORD" ? it : undefined);
       await call(client);
       await daemon.exited;
     });
   });
 }
 
-const isRequest = (event: ManagementEvent): event is ClientAuthEvent =>
-  event.type === "CLIENT" && (event.kind === "CONNECT" || event.kind === "REAUTH");
-const isState = (name: string) => (event: ManagementEvent): event is ManagementEvent =>
-  event.type === "STATE" && event.name === name;
+const request = (event: ManagementEvent): ClientAuthEvent | undefined =>
+  event.type === "CLIENT" && (event.kind === "CONNECT" || event.kind === "REAUTH")
+    ? event
+    : undefined;
 
 test("OpenVPN: a server's clients, and a request from before its restart", {
   skip: namespace === undefined,
@@ -223,17 +200,17 @@ test("OpenVPN: a server's clients, and a request from before its restart", {
     // It would try for a minute to go on with the server that has restarted.
     const first = await withOpenVpn(HELD, async (client) => {
       await client.holdRelease();
-      return await next(events, isRequest);
+      return await next(events, request);
     }, namespace);
     assertEquals(first.envFaults, []);
     await server.sendSignal("SIGUSR1");
-    await next(events, isState("RECONNECTING"));
+    await next(events, state("RECONNECTING"));
     await withOpenVpn(HELD, async (client) => {
-      const connected = next(client.subscribe(), isState("CONNECTED"));
+      const connected = next(client.subscribe(), state("CONNECTED"));
       await client.setStateEvents(true);
       await client.setEchoEvents(true);
       await client.holdRelease();
-      const second = await next(events, isRequest);
+      const second = await next(events, request);
       assertEquals([first.clientId, first.keyId], [second.clientId, second.keyId]);
       assertEquals((await rejection(server.clientAuth(first))).code, "stale");
       const ids = { clientId: second.clientId, keyId: second.keyId };
@@ -250,10 +227,7 @@ test("OpenVPN: a server's clients, and a request from before its restart", {
       assert(await rejection(server.kill("nobody")) instanceof CommandError);
       const { address, port, protocol = "udp" } = row!.realAddress;
       assertEquals(await server.killAddress({ address, port, protocol }), 1);
-      await next(
-        events,
-        (it): it is ManagementEvent => it.type === "CLIENT" && it.kind === "DISCONNECT",
-      );
+      await next(events, session("DISCONNECT"));
       assertEquals((await rejection(server.clientKill(second))).code, "stale");
       assertEquals(await server.clientCount(), 0);
     }, namespace);

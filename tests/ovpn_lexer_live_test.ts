@@ -9,25 +9,12 @@ import process from "node:process";
 import { after, before, test } from "node:test";
 import { type Conn, connect } from "@trunkline/sockets/auto";
 import { Demuxer, encodeCommand, MAX_LINE_BYTES } from "@trunkline/sockets/ovpn";
-import {
-  clientArgs,
-  createNamespace,
-  findProgram,
-  type OpenVpn,
-  serverArgs,
-  startOpenVpn,
-  workDirectory,
-} from "../examples/openvpn_process.ts";
+import { clientArgs, type OpenVpn, serverArgs, startOpenVpn } from "../examples/openvpn_process.ts";
 import { lexCommand } from "../ovpn/command.ts";
 import { byteString, LexerError, parseParameters } from "../ovpn/_lexer.ts";
+import { livePlace } from "./ovpn_live_server.ts";
 
-const OPENVPN = findProgram("openvpn") ?? "";
-if (OPENVPN === "" && process.env["REQUIRE_OPENVPN"] === "1") throw new Error("no openvpn is here");
-const directory = workDirectory();
-after(() => directory.close());
-/** It needs root and a tun device. */
-const namespace = OPENVPN === "" ? undefined : await createNamespace();
-after(() => namespace?.close());
+const { openvpn: OPENVPN, directory, namespace } = await livePlace();
 
 const seed = Number(process.env["LEXER_SEED"] ?? 20261121);
 const numRuns = Number(process.env["LEXER_RUNS"] ?? 2000);

@@ -43,8 +43,18 @@ export const TCP = {
 /** A test with what it starts, all in one namespace and on one port: one server at a time. */
 export type LiveTest = (name: string, body: (live: Live) => Promise<void>) => void;
 
-/** To be called once by a file with live tests. */
-export async function liveTests(): Promise<LiveTest> {
+/** Where the OpenVPNs of one test file run. */
+export interface LivePlace {
+  /** The program; empty if there is none. */
+  readonly openvpn: string;
+  /** For sockets and other files. */
+  readonly directory: { readonly path: string };
+  /** For servers, and clients that connect to them; `undefined` if there is none, as it takes root and a tun device. */
+  readonly namespace: NetworkNamespace | undefined;
+}
+
+/** To be called once by a file with live tests, which ends it. */
+export async function livePlace(): Promise<LivePlace> {
   const openvpn = findProgram("openvpn") ?? "";
   if (openvpn === "" && process.env["REQUIRE_OPENVPN"] === "1") {
     throw new Error("no openvpn is here");
@@ -53,6 +63,12 @@ export async function liveTests(): Promise<LiveTest> {
   after(() => directory.close());
   const namespace = openvpn === "" ? undefined : await createNamespace();
   after(() => namespace?.close());
+  return { openvpn, directory, namespace };
+}
+
+/** To be called once, instead of `livePlace`. */
+export async function liveTests(): Promise<LiveTest> {
+  const { openvpn, directory, namespace } = await livePlace();
   const options = { skip: namespace === undefined, timeout: TEST_LIMIT_MS + 15_000 };
   let tests = 0;
   return (name, body) => {

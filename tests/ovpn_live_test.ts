@@ -3,7 +3,7 @@ import { assert, assertEquals } from "@std/assert";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
-import { after, test } from "node:test";
+import { test } from "node:test";
 import { type Address, bindDatagram } from "@trunkline/sockets/auto";
 import {
   CommandError,
@@ -16,25 +16,12 @@ import {
   type ManagementError,
   type ManagementEvent,
 } from "@trunkline/sockets/ovpn";
-import {
-  clientArgs,
-  createNamespace,
-  findProgram,
-  type OpenVpn,
-  serverArgs,
-  startOpenVpn,
-  workDirectory,
-} from "../examples/openvpn_process.ts";
+import { clientArgs, type OpenVpn, serverArgs, startOpenVpn } from "../examples/openvpn_process.ts";
 import { rejection } from "./ovpn_fake.ts";
+import { livePlace } from "./ovpn_live_server.ts";
 
-const OPENVPN = findProgram("openvpn") ?? "";
-if (OPENVPN === "" && process.env["REQUIRE_OPENVPN"] === "1") throw new Error("no openvpn is here");
 const PASSWORD = `corr ect"horse\\battery`;
-const directory = workDirectory();
-after(() => directory.close());
-/** It needs root and a tun device. */
-const namespace = OPENVPN === "" ? undefined : await createNamespace();
-after(() => namespace?.close());
+const { openvpn: OPENVPN, directory, namespace } = await livePlace();
 
 let names = 0;
 const newPath = (suffix: string): string => join(directory.path, `${++names}.${suffix}`);

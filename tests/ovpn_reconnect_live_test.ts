@@ -3,7 +3,7 @@ import { assert, assertEquals } from "@std/assert";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
-import { after, test } from "node:test";
+import { test } from "node:test";
 import { type Conn, connect, listen } from "@trunkline/sockets/auto";
 import {
   ClientTable,
@@ -13,22 +13,10 @@ import {
   type ResumedEvent,
   serveAuth,
 } from "@trunkline/sockets/ovpn";
-import {
-  clientArgs,
-  createNamespace,
-  findProgram,
-  serverArgs,
-  startOpenVpn,
-  workDirectory,
-} from "../examples/openvpn_process.ts";
+import { clientArgs, serverArgs, startOpenVpn } from "../examples/openvpn_process.ts";
+import { livePlace } from "./ovpn_live_server.ts";
 
-const OPENVPN = findProgram("openvpn") ?? "";
-if (OPENVPN === "" && process.env["REQUIRE_OPENVPN"] === "1") throw new Error("no openvpn is here");
-const directory = workDirectory();
-after(() => directory.close());
-/** It needs root and a tun device. */
-const namespace = OPENVPN === "" ? undefined : await createNamespace();
-after(() => namespace?.close());
+const { openvpn: OPENVPN, directory, namespace } = await livePlace();
 const FAST = { minDelayMs: 20, maxDelayMs: 100 };
 const TIMEOUT = { timeout: 30_000 };
 let sockets = 0;
