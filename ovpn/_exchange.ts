@@ -31,7 +31,8 @@ export function message(
 
 /** What a line costs beside its bytes. */
 const LINE_OVERHEAD_BYTES = 32;
-const UTF8 = new TextDecoder();
+// A byte order mark is text like any other: with it END is no end.
+const UTF8 = new TextDecoder("utf-8", { ignoreBOM: true });
 
 /** The command in flight. */
 export class Exchange {

@@ -139,11 +139,10 @@ export class EventAssembler {
       block.raw.push(raw);
       return [this.#finish(block)];
     }
+    // Also of a line that does not fit, and then none after it does: what is kept is a beginning.
     block.size += raw.length + LINE_OVERHEAD_BYTES;
     if (block.size > this.#maxEnvBytes) {
       block.faults.add("too-large");
-      // Also for lines that would still fit: what is kept is a beginning.
-      block.size = Infinity;
       return [];
     }
     block.raw.push(raw);

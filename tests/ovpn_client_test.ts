@@ -435,3 +435,12 @@ test("limits that are none are RangeErrors, and a password that cannot be sent a
   assert(attempt({ password: "a".repeat(1024) }) instanceof RangeError);
   assertStrictEquals(attempt({ password: "" }), undefined);
 });
+
+test("a byte order mark is part of a line, and END with one is no end", async () => {
+  const [client, daemon] = await greetedPair();
+  const lines = client.net();
+  await daemon.answer("net", "\ufeffEND\r\n\ufeffa\r\nEND\r\n");
+  assertEquals(await lines, ["\ufeffEND", "\ufeffa"]);
+  assertEquals(client.strayReplies, 0);
+  await client.close();
+});
