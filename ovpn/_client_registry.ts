@@ -43,6 +43,8 @@ type Doubt = keyof typeof WHY;
 export class ClientRegistry {
   readonly #clients = new Map<string, Client>();
   readonly #remembered = new Set<string>();
+  /** Another object each time that CIDs begin anew. */
+  era: object = {};
   /** Whom an event was about, for as long as somebody has that event. */
   readonly #subjects = new WeakMap<ManagementEvent, Client>();
 
@@ -50,9 +52,9 @@ export class ClientRegistry {
   see(event: ManagementEvent): void {
     switch (event.type) {
       case "HOLD":
-        return this.#clients.clear();
+        return this.#restart();
       case "STATE":
-        if (event.name === "RECONNECTING" || event.name === "EXITING") this.#clients.clear();
+        if (event.name === "RECONNECTING" || event.name === "EXITING") this.#restart();
         return;
       case "CLIENT":
         return this.#onClient(event);
@@ -113,6 +115,11 @@ export class ClientRegistry {
     const doubts: Doubt[] = client.reused ? ["reused-client"] : [];
     if (keyId !== undefined && !client.keyIds.includes(keyId)) doubts.push("unannounced-client");
     return doubts;
+  }
+
+  #restart(): void {
+    this.#clients.clear();
+    this.era = {};
   }
 
   #onClient(event: ClientEvent): void {

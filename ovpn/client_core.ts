@@ -5,6 +5,7 @@
  */
 import type { WaitOptions } from "../adapters/types.ts";
 import type { Broadcast } from "./_broadcast.ts";
+import type { ClientRegistry } from "./_client_registry.ts";
 import type { DaemonState } from "./_daemon_state.ts";
 import { commandName, type Message, message } from "./_exchange.ts";
 import type { Link, Turn } from "./_session.ts";
@@ -23,6 +24,7 @@ export interface Order extends Message {
 /** What to send when the turn has come, or what to ask before. */
 export type Decide = (
   daemon: DaemonState,
+  clients: ClientRegistry,
 ) => Order | { readonly ask: Order; readonly then: Decide };
 
 /** Writes a command: words of our own, and then texts, which are quoted. */
@@ -59,7 +61,7 @@ export abstract class ClientCore implements AsyncDisposable {
   static {
     sendDecided = (client, name, decide, options = {}) => {
       const turn = (decide: Decide): Turn => ({ daemon, clients }) => {
-        const step = decide(daemon);
+        const step = decide(daemon, clients);
         if ("ask" in step) return { ask: step.ask, then: turn(step.then) };
         const { parameters, lines, about } = step;
         refuseHarm(parameters, daemon, { lines: lines !== undefined, allow: options.allow });

@@ -6,10 +6,11 @@
 import { requireLimit } from "../adapters/limits.ts";
 import type { WaitOptions } from "../adapters/types.ts";
 import type { ManagementClient } from "./client.ts";
+import { type Decide, order, sendDecided } from "./client_core.ts";
+import { StatusFormat } from "./commands_general.ts";
 import { CommandError, ManagementError } from "./errors.ts";
 import type { ManagementEvent } from "./event.ts";
-import { GuardError } from "./guard.ts";
-import type { StatusClient } from "./status.ts";
+import { parseStatus, type StatusClient } from "./status.ts";
 import { type TableChange, TableChanges } from "./table_changes.ts";
 import { type Snapshot, TableRows } from "./table_rows.ts";
 import { isSame, type TableClient } from "./table_row.ts";
@@ -174,13 +175,13 @@ export class ClientTable implements Disposable {
   async kill(client: TableClient, { message, signal }: KillOptions = {}): Promise<KillResult> {
     const { clientId } = client;
     for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
-      const { status, touched } = await this.#fresh(signal);
+      const { status, touched, era } = await this.#fresh(signal);
       if (touched.has(clientId)) continue;
       const found = status.clients.find((it) => it.clientId === clientId);
       if (found === undefined) return "gone";
       const row = this.clients.get(clientId);
       if (row === undefined || !isTarget(client, row, found)) return "replaced";
-      return await this.#killRow(row, message, signal);
+      return await this.#killRow(row, era, { message, signal });
     }
     throw new ManagementError("stale", `killing client ${clientId}: it changes all the time`);
   }
@@ -268,11 +269,19 @@ export class ClientTable implements Disposable {
     try {
       for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
         const touched = this.#rows.beginSnapshot();
-        const status = await this.#client.status({ signal: this.#closing.signal });
+        let era: object | undefined;
+        const ask: Decide = (_, clients) => {
+          era = clients.era;
+          return order(["status", StatusFormat.V3]);
+        };
+        const { lines } = await sendDecided(this.#client, "status", ask, {
+          signal: this.#closing.signal,
+        });
+        const status = parseStatus(lines);
         // All events that came before the report are taken first: they are buffered, and this waits for a turn.
         await new Promise((resolve) => setTimeout(resolve, 0));
         this.#closing.signal.throwIfAborted();
-        const snapshot = { status, touched };
+        const snapshot = { status, touched, era };
         const applied = this.#rows.apply(snapshot);
         if (applied === "outdated") continue;
         if (applied === "open") this.#refreshSoon();
@@ -289,14 +298,22 @@ export class ClientTable implements Disposable {
 
   async #killRow(
     row: TableClient,
-    message: string | undefined,
-    signal: AbortSignal | undefined,
+    era: object | undefined,
+    { message, signal }: KillOptions,
   ): Promise<KillResult> {
+    const { clientId } = row;
+    // A restart that came with what was sent last is known to the connection, and not yet to the table.
+    const decide: Decide = (_, clients) => {
+      if (clients.era !== era) {
+        throw new ManagementError("stale", `client-kill: OpenVPN has restarted`);
+      }
+      return order(["client-kill", clientId], message === undefined ? [] : [message]);
+    };
     // Takes the command out of the queue.
     const { restarted } = this.#rows;
     const signals = [restarted, this.#closing.signal, ...signal === undefined ? [] : [signal]];
     try {
-      await this.#client.clientKill(row.clientId, message, {
+      await sendDecided(this.#client, "client-kill", decide, {
         signal: AbortSignal.any(signals),
         // The report has told whose it is now.
         allow: ["reused-client"],
@@ -304,9 +321,9 @@ export class ClientTable implements Disposable {
     } catch (error) {
       if (signal?.aborted) throw abortedError(signal);
       this.#closing.signal.throwIfAborted();
-      const unknown = error instanceof CommandError ||
-        error instanceof GuardError && error.guard === "ended-client";
-      if (restarted.aborted || unknown) return "gone";
+      const gone = error instanceof CommandError ||
+        error instanceof ManagementError && error.code === "stale";
+      if (restarted.aborted || gone) return "gone";
       throw error;
     }
     this.#rows.leave(row);

@@ -21,6 +21,8 @@ import {
 /** A status report, and the CIDs of which events came while it did: of these it may tell the past. */
 export interface Snapshot {
   readonly status: Status;
+  /** When it was asked for, by the connection's count of restarts. */
+  readonly era: object | undefined;
   readonly touched: ReadonlySet<string>;
 }
 

@@ -11,7 +11,7 @@ import {
   type TableClient,
 } from "@trunkline/sockets/ovpn";
 import { simulateDaemon, type SimulatorOptions } from "@trunkline/sockets/ovpn/testing";
-import { rejection } from "./ovpn_fake.ts";
+import { greetedPair, rejection } from "./ovpn_fake.ts";
 import { unhandledDuring } from "./unhandled.ts";
 
 /** Reports come when a test asks for them, and not by the clock. */
@@ -464,4 +464,31 @@ test("ClientTable knows an address again in the ways that OpenVPN writes it", as
     assertEquals([row(table).serial, row(table).realAddress?.text], [1, shown]);
     await end();
   }
+});
+
+test("kill() is not sent if the chunk that frees its turn tells of a restart, too", async () => {
+  const [client, daemon] = await greetedPair();
+  const table = new ClientTable(client, { refreshMs: NEVER_MS, settleMs: NEVER_MS });
+  const header =
+    "HEADER\tCLIENT_LIST\tCommon Name\tReal Address\tBytes Received\tBytes Sent\tClient ID";
+  const report =
+    `TITLE\tOpenVPN\r\n${header}\r\nCLIENT_LIST\talice\t192.0.2.1:5\t1\t2\t0\r\nEND\r\n`;
+  await daemon.answer("state on", "SUCCESS: on\r\n");
+  await daemon.answer("status 3", report);
+  const changes = table.subscribe();
+  while ((await changes.next()).value?.type !== "added");
+  const killing = table.kill(row(table));
+  const pid = client.pid();
+  await daemon.answer("status 3", report);
+  assertEquals(await daemon.hear(), "pid");
+  // The kill waits for its turn by then.
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  const restart =
+    ">STATE:1,RECONNECTING,SIGUSR1,,,,,\r\n>CLIENT:CONNECT,0,1\r\n>CLIENT:ENV,END\r\n";
+  await daemon.say(`SUCCESS: pid=1\r\n${restart}`);
+  assertEquals(await pid, 1);
+  assertEquals(await killing, "gone");
+  assertEquals(await daemon.pending(), false);
+  table.close();
+  await client.close();
 });
