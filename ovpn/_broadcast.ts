@@ -28,6 +28,11 @@ export class Broadcast {
     for (const consumer of this.#consumers) consumer.push(event);
   }
 
+  /** Forgets what came before the first consumer, if there was none yet. */
+  restart(): void {
+    if (this.#backlog !== undefined) this.#backlog = this.#create(undefined);
+  }
+
   /** Lets every consumer come to an end after what it holds. */
   end(): void {
     this.#ended = true;

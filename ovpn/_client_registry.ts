@@ -26,7 +26,7 @@ interface Client {
 const DECISIONS: ReadonlySet<string> = new Set(
   "client-auth client-auth-nt client-deny client-pending-auth".split(" "),
 );
-const CLIENT_COMMANDS: ReadonlySet<string> = new Set([
+export const CLIENT_COMMANDS: ReadonlySet<string> = new Set([
   ...DECISIONS,
   ...["client-kill", "client-pf", "push-update-cid"],
 ]);
@@ -42,11 +42,16 @@ type Doubt = keyof typeof WHY;
 /** Follows the clients of a server. */
 export class ClientRegistry {
   readonly #clients = new Map<string, Client>();
-  readonly #remembered = new Set<string>();
+  readonly #remembered: Set<string>;
   /** Another object each time that CIDs begin anew. */
   era: object = {};
   /** Whom an event was about, for as long as somebody has that event. */
   readonly #subjects = new WeakMap<ManagementEvent, Client>();
+
+  /** `remembered` are the CIDs of earlier connections to the same OpenVPN; it is kept up. */
+  constructor(remembered: Set<string> = new Set()) {
+    this.#remembered = remembered;
+  }
 
   /** Takes an event as it comes, and not when its environment is complete. */
   see(event: ManagementEvent): void {
@@ -160,6 +165,8 @@ export class ClientRegistry {
     if (this.#remembered.size > MAX_REMEMBERED_CLIENTS) {
       for (const oldest of this.#remembered) {
         this.#remembered.delete(oldest);
+        // Without client-auth OpenVPN does not tell who leaves, and they would be ever more.
+        this.#clients.delete(oldest);
         break;
       }
     }

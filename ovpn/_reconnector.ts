@@ -8,6 +8,7 @@ import type { Conn, Duplex, WaitOptions } from "../adapters/types.ts";
 import { wrapConn } from "../adapters/wrap.ts";
 import { backoffMs } from "./_backoff.ts";
 import type { Broadcast } from "./_broadcast.ts";
+import { CLIENT_COMMANDS, ClientRegistry } from "./_client_registry.ts";
 import { Resumption } from "./_resumption.ts";
 import { type EventSink, type Link, Session, type Turn } from "./_session.ts";
 import type { ClientOptions, CommandOptions, CommandReply } from "./client_options.ts";
@@ -34,6 +35,8 @@ export type HoldPolicy = "leave" | "again" | "release";
 
 /** OpenVPN's own longest pause between attempts (`--connect-retry`), in seconds: a hold says no more. */
 const MAX_HOLD_SECONDS = 300;
+/** How soon a release that was held up is tried again. */
+const RELEASE_RETRY_MS = 1000;
 const LOGIN_ERRORS: ReadonlySet<string> = new Set(["password-required", "wrong-password"]);
 /** How often in a row the login may fail: a process that is just starting may hang up on a right password. */
 export const MAX_LOGIN_FAILURES = 3;
@@ -56,7 +59,7 @@ interface Era {
 }
 
 interface Waiter {
-  resolve(session: Session): void;
+  run(session: Session): void;
   reject(error: Error): void;
 }
 
@@ -81,6 +84,9 @@ export class Reconnector implements Link {
   #error: Error | undefined;
   /** Why there will never be one again. */
   #end: ManagementError | undefined;
+  #connectedBefore = false;
+  /** The CIDs that were told, over all connections. */
+  readonly #clientIds = new Set<string>();
   #strayReplies = 0;
   #holdTimer: ReturnType<typeof setTimeout> | undefined;
 
@@ -111,36 +117,47 @@ export class Reconnector implements Link {
   async execute(name: string, turn: Turn, options: CommandOptions = {}): Promise<CommandReply> {
     const { signal, timeoutMs = this.#options.timeoutMs } = options;
     requireLimit("timeoutMs", timeoutMs);
+    if (name === "log") this.#resumption.allow = options.allow;
     const deadline = performance.now() + timeoutMs;
+    const namesClient = CLIENT_COMMANDS.has(name);
+    let session: Session | undefined;
+    let taken = false;
+    const send = (next: Session): Promise<CommandReply> => {
+      session = next;
+      return next.execute(name, (peer) => {
+        taken = true;
+        return turn(peer);
+      }, options);
+    };
     for (;;) {
-      const session = this.#session ?? await this.#next(name, signal, deadline);
-      let taken = false;
-      let parameters: readonly string[] = [];
       try {
-        const noting = (turn: Turn): Turn => (peer) => {
-          taken = true;
-          const step = turn(peer);
-          if ("ask" in step) return { ask: step.ask, then: noting(step.then) };
-          ({ parameters } = step);
-          return step;
-        };
-        const reply = await session.execute(name, noting(turn), options);
-        this.#resumption.did(parameters, options.allow);
-        return reply;
+        if (this.#session !== undefined) return await send(this.#session);
+        if (namesClient && this.#connectedBefore) throw notCarried(name);
+        return await this.#later(name, send, { signal, deadline });
       } catch (error) {
-        if (taken || signal?.aborted || session === this.#session) throw error;
+        const ended = session !== undefined && session !== this.#session;
+        if (taken || namesClient || signal?.aborted || !ended) throw error;
+        session = undefined;
       }
     }
   }
 
-  /** The next connection that takes commands. */
-  async #next(
+  /** Sends over the next connection, in the order of the calls. */
+  async #later(
     name: string,
-    signal: AbortSignal | undefined,
-    deadline: number,
-  ): Promise<Session> {
+    send: (session: Session) => Promise<CommandReply>,
+    { signal, deadline }: { readonly signal: AbortSignal | undefined; readonly deadline: number },
+  ): Promise<CommandReply> {
     if (this.#end !== undefined) throw this.#end;
-    const { promise, ...waiter } = Promise.withResolvers<Session>();
+    const { promise, resolve, reject } = Promise.withResolvers<CommandReply>();
+    const waiter: Waiter = {
+      // At once: what is called later must not overtake it.
+      run: (session) => {
+        stop();
+        resolve(send(session));
+      },
+      reject,
+    };
     const onAbort = () => {
       const text = `${name}: aborted`;
       waiter.reject(new ManagementError("aborted", text, { cause: signal!.reason }));
@@ -152,12 +169,15 @@ export class Reconnector implements Link {
     if (signal?.aborted) onAbort();
     else signal?.addEventListener("abort", onAbort, { once: true });
     this.#waiters.add(waiter);
-    try {
-      return await promise;
-    } finally {
+    const stop = () => {
       clearTimeout(timer);
       signal?.removeEventListener("abort", onAbort);
       this.#waiters.delete(waiter);
+    };
+    try {
+      return await promise;
+    } finally {
+      stop();
     }
   }
 
@@ -182,6 +202,7 @@ export class Reconnector implements Link {
       const final = logins >= MAX_LOGIN_FAILURES || attempts >= maxAttempts;
       const retryMs = final ? undefined : backoffMs(failures, minDelayMs, maxDelayMs);
       this.#leave(error, attempts, retryMs);
+      if (this.#end !== undefined) return;
       if (retryMs === undefined) return this.#finish(error);
       await this.#pause(retryMs);
     }
@@ -195,6 +216,10 @@ export class Reconnector implements Link {
     let resumedAt: number | undefined;
     try {
       const duplex = await this.#dial();
+      if (this.#end !== undefined) {
+        wrapConn(duplex).abort(this.#end);
+        throw this.#end;
+      }
       const era = this.#era = this.#open(duplex, attempts);
       const { session } = era;
       await session.ready;
@@ -202,9 +227,9 @@ export class Reconnector implements Link {
         new Commands(session, this.#events),
         // Whoever waits for commands gives up by himself, and an end would do more harm.
         this.dropHurts ? MAX_TIMEOUT_MS : this.#options.timeoutMs,
-        () => era.over,
       );
-      if (resumed !== undefined) {
+      if (era.over) resumed.forget();
+      else {
         resumedAt = performance.now();
         const ms = lostAt === undefined ? undefined : Math.round(resumedAt - lostAt);
         const gap = ms === undefined ? undefined : { ...resumed.gap, ms };
@@ -238,10 +263,16 @@ export class Reconnector implements Link {
   #open(duplex: Duplex | Conn, attempts: number): Era {
     const sink: EventSink = {
       push: (event) => {
-        if (!era.heard) this.#events.push(ownEvent("connected", { attempts }));
+        if (!era.heard) {
+          this.#events.restart();
+          this.#events.push(ownEvent("connected", { attempts }));
+        }
         era.heard = true;
         this.#see(event, era);
         this.#events.push(event);
+      },
+      did: (parameters, reply) => {
+        if (reply !== undefined) this.#resumption.did(parameters, reply.lines);
       },
       end: () => {
         era.over = true;
@@ -249,7 +280,8 @@ export class Reconnector implements Link {
         clearTimeout(this.#holdTimer);
       },
     };
-    const session = new Session(duplex, this.#options.client, sink);
+    const clients = new ClientRegistry(this.#clientIds);
+    const session = new Session(duplex, this.#options.client, sink, clients);
     const era = { session, heard: false, exiting: false, over: false };
     session.keep = this.dropHurts;
     return era;
@@ -259,16 +291,26 @@ export class Reconnector implements Link {
     this.#resumption.see(event);
     if (event.type === "FATAL" || event.type === "STATE" && event.name === "EXITING") {
       era.exiting = true;
-    } else if (event.type === "HOLD") this.#onHold(event);
+    } else if (event.type === "HOLD") this.#onHold(event, era);
   }
 
-  #onHold({ waitSeconds = 0 }: HoldEvent): void {
+  #onHold({ waitSeconds = 0 }: HoldEvent, era: Era): void {
     clearTimeout(this.#holdTimer);
     const { hold } = this.#options;
     if (hold === "leave" || hold === "again" && !this.#resumption.released) return;
-    this.#holdTimer = setTimeout(() => {
-      new Commands(this, this.#events).holdRelease().catch(() => {});
-    }, Math.min(waitSeconds, MAX_HOLD_SECONDS) * 1000);
+    this.#releaseAfter(Math.min(waitSeconds, MAX_HOLD_SECONDS) * 1000, era);
+  }
+
+  #releaseAfter(ms: number, era: Era): void {
+    const timer = this.#holdTimer = setTimeout(() => {
+      new Commands(this, this.#events).holdRelease().catch(({ code }: ManagementError) => {
+        // Another reply is late, or the set-up takes its time.
+        const again = code === "timeout" || code === "disconnected";
+        if (again && !era.over && this.#holdTimer === timer) {
+          this.#releaseAfter(RELEASE_RETRY_MS, era);
+        }
+      });
+    }, ms);
   }
 
   #resume(
@@ -277,17 +319,20 @@ export class Reconnector implements Link {
     gap: ConnectionGap | undefined,
   ): void {
     if (gap?.restartedByDisconnect) this.dropHurts = session.keep = true;
+    // The same ids are the same clients.
+    if (gap?.daemon === "same") this.#clientIds.clear();
     this.#error = undefined;
     this.#session = session;
+    this.#connectedBefore = true;
     this.#ready.resolve();
+    for (const waiter of this.#waiters) waiter.run(session);
     this.#events.push(ownEvent("resumed", { gap, refused }));
-    for (const waiter of this.#waiters) waiter.resolve(session);
   }
 
   /** A connection is over, or there was none. */
   #leave(error: Error, attempts: number, retryMs: number | undefined): void {
     const era = this.#era;
-    this.#era = undefined;
+    this.#era = this.#session = undefined;
     this.#error = error;
     this.#strayReplies += era?.session.strayReplies ?? 0;
     // Nothing is left open, whatever it was that failed.
@@ -342,4 +387,9 @@ export class Reconnector implements Link {
     }
     await this.closed.catch(() => {});
   }
+}
+
+function notCarried(name: string): ManagementError {
+  const text = "there is no connection, and over the next one the same ids may be another client's";
+  return new ManagementError("disconnected", `${name}: ${text}`);
 }

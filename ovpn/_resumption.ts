@@ -9,6 +9,7 @@ import { ManagementError } from "./errors.ts";
 import type { EchoEvent, LogEvent, ManagementEvent, StateEvent } from "./event.ts";
 import type { GuardName } from "./guard.ts";
 import type { GeneralCommands } from "./commands_general.ts";
+import { parseEchoHistory, parseLogHistory, parseStateHistory } from "./history.ts";
 
 /** How many states OpenVPN keeps. */
 const STATE_HISTORY = 100;
@@ -23,6 +24,8 @@ export interface Resumed {
   readonly gap: Omit<ConnectionGap, "ms">;
   /** Commands that OpenVPN refused. */
   readonly refused: readonly ManagementError[];
+  /** Undoes it. */
+  forget(): void;
 }
 
 /** One for all connections. */
@@ -33,7 +36,7 @@ export class Resumption {
   readonly #on = { state: true, log: false, echo: false };
   readonly #numbers = new Map<"version" | "env-filter" | "bytecount", number>();
   /** The guards that were overridden when the log was turned on. */
-  #allow: readonly GuardName[] | undefined;
+  allow: readonly GuardName[] | undefined;
   /** What was heard last, the newest at the end. */
   #heard: { [Type in Kept["type"]]: Kept[] } = { STATE: [], LOG: [], ECHO: [] };
   #pid: number | undefined;
@@ -47,8 +50,8 @@ export class Resumption {
     }
   }
 
-  /** Takes a command that OpenVPN has carried out. */
-  did([name = "", ...args]: readonly string[], allow: readonly GuardName[] | undefined): void {
+  /** Takes a command that OpenVPN has carried out, and what it said. */
+  did([name = "", ...args]: readonly string[], lines: readonly string[]): void {
     switch (name) {
       case "state":
       case "log":
@@ -56,11 +59,9 @@ export class Resumption {
         for (const arg of args.slice(0, 2)) {
           if (arg === "on" || arg === "off") this.#on[name] = arg === "on";
         }
-        if (name === "log") this.#allow = allow;
         // What it logs from now on is not missed, it is not wanted.
-        if (name !== "state" && !this.#on[name]) {
-          this.#heard[name === "log" ? "LOG" : "ECHO"] = [];
-        }
+        if (name !== "state" && !this.#on[name]) this.#heard[KEYWORD[name]] = [];
+        else this.#catchUp(tail(name, lines));
         return;
       case "version":
       case "env-filter":
@@ -73,15 +74,20 @@ export class Resumption {
     }
   }
 
+  /** Takes the end of a history: what it ends with has been heard now. */
+  #catchUp(events: readonly Kept[]): void {
+    const newest = events.at(-1);
+    if (newest === undefined) return;
+    const last = this.#heard[newest.type].at(-1);
+    if (last !== undefined && equals(last.raw, newest.raw)) return;
+    for (const event of events) this.see(event);
+  }
+
   /**
-   * Sets up a connection as the one before was, and compares; `timeoutMs` is for each command. Undefined if the connection was `over` before
-   * that was done.
+   * Sets up a connection as the one before was, and compares; `timeoutMs` is for each command. If the connection has ended before the
+   * caller could tell of it, `forget` has the next one tell all.
    */
-  async resume(
-    client: GeneralCommands,
-    timeoutMs: number,
-    over: () => boolean,
-  ): Promise<Resumed | undefined> {
+  async resume(client: GeneralCommands, timeoutMs: number): Promise<Resumed> {
     const options = { timeoutMs };
     const refused: ManagementError[] = [];
     const attempt = async <T>(command: Promise<T>): Promise<T | undefined> => {
@@ -105,28 +111,18 @@ export class Resumption {
       this.#on.state ? client.followStates("all", options) : client.stateHistory("all", options),
     );
     const log = this.#on.log
-      ? await attempt(client.followLog("all", { ...options, allow: this.#allow }))
+      ? await attempt(client.followLog("all", { ...options, allow: this.allow }))
       : undefined;
     const echo = this.#on.echo ? await attempt(client.followEchoes("all", options)) : undefined;
     const seconds = this.#numbers.get("bytecount");
     if (seconds !== undefined) await attempt(client.setByteCountEvents(seconds, options));
     const pid = await attempt(client.pid(options));
-    if (over()) {
-      // The next one has all of it to tell.
-      this.#heard = heard;
-      return undefined;
-    }
-    const states = since(heard.STATE, state);
-    const logged = since(heard.LOG, log);
-    const echoed = since(heard.ECHO, echo);
+    const states = since(heard.STATE, state, true);
+    const logged = since(heard.LOG, log, this.#on.log);
+    const echoed = since(heard.ECHO, echo, this.#on.echo);
     const daemon = this.#fate(pid, states, state?.length);
-    this.#pid = pid;
-    const live = this.#heard;
-    this.#heard = {
-      STATE: latest(heard.STATE, states, live.STATE),
-      LOG: latest(heard.LOG, logged, live.LOG),
-      ECHO: latest(heard.ECHO, echoed, live.ECHO),
-    };
+    const before = this.#pid;
+    this.#pid = pid ?? before;
     const restarts = states.events.filter(({ name }) => name === "RECONNECTING");
     const gap = {
       daemon,
@@ -136,7 +132,11 @@ export class Resumption {
       echoes: echoed.events,
       complete: daemon !== "replaced" && states.whole && logged.whole && echoed.whole,
     };
-    return { gap, refused };
+    const forget = () => {
+      this.#heard = heard;
+      this.#pid = before;
+    };
+    return { gap, refused, forget };
   }
 
   #fate(
@@ -162,8 +162,9 @@ interface Since<Event> {
 function since<Event extends Kept>(
   heard: readonly Kept[],
   history: readonly Event[] | undefined,
+  wanted: boolean,
 ): Since<Event> {
-  if (history === undefined) return { events: [], whole: true };
+  if (history === undefined) return { events: [], whole: !wanted };
   const last = heard.at(-1);
   if (last === undefined) return { events: history, whole: true };
   let best = { at: -1, matches: 0 };
@@ -185,6 +186,18 @@ function commonLines(heard: readonly Kept[], history: readonly Kept[], at: numbe
   return count;
 }
 
-function latest(heard: readonly Kept[], missed: Since<Kept>, live: readonly Kept[]): Kept[] {
-  return [...heard, ...missed.events, ...live].slice(-REMEMBERED);
+const KEYWORD = { state: "STATE", log: "LOG", echo: "ECHO" } as const;
+const PARSERS = {
+  state: parseStateHistory,
+  log: parseLogHistory,
+  echo: parseEchoHistory,
+} as const;
+
+/** The end of a history that came as a reply; none if it is no history. */
+function tail(name: keyof typeof PARSERS, lines: readonly string[]): readonly Kept[] {
+  try {
+    return PARSERS[name](lines).slice(-REMEMBERED);
+  } catch {
+    return [];
+  }
 }

@@ -62,6 +62,8 @@ export interface Link {
 /** Where events go. */
 export interface EventSink {
   push(event: ManagementEvent): void;
+  /** Hears of the end of a command; `reply` is what it said unless it failed. */
+  did?(parameters: readonly string[], reply: CommandReply | undefined): void;
   /** No more of them come, because of `error` unless that was in order. */
   end(error?: ManagementError): void;
 }
@@ -73,6 +75,8 @@ interface Call {
   turn: Turn;
   /** Why nothing more is sent for it. */
   cancelled: ManagementError | undefined;
+  /** While a late reply holds it up. */
+  timer?: ReturnType<typeof setTimeout>;
   /** Both do nothing once the caller has its answer, or has given up. */
   resolve(reply: CommandReply): void;
   reject(error: unknown): void;
@@ -90,7 +94,7 @@ export class Session implements Link, Peer {
   readonly ready: Promise<void>;
   readonly closed: Promise<void>;
   readonly daemon: DaemonState = new DaemonState();
-  readonly clients: ClientRegistry = new ClientRegistry();
+  readonly clients: ClientRegistry;
   strayReplies = 0;
   /** Whether the connection outlives a reply that does not come in time. */
   keep: boolean;
@@ -105,8 +109,8 @@ export class Session implements Link, Peer {
   #current: Exchange | undefined;
   /** What becomes of its reply. */
   #settle: (reply: CommandReply | ManagementError) => void = () => {};
-  /** What the current command was too slow for, if the connection was kept. */
-  #late: ManagementError | undefined;
+  /** Whether the reply to the current command is late, and nobody waits for it any more. */
+  #late = false;
   /** Of the greeting, then of the current command. */
   #timer: ReturnType<typeof setTimeout> | undefined;
   /** How many were sent. */
@@ -122,8 +126,14 @@ export class Session implements Link, Peer {
   /** What every call rejects with from now on. */
   #end: ManagementError | undefined;
 
-  constructor(duplex: Duplex | Conn, options: ClientOptions, events: EventSink) {
+  constructor(
+    duplex: Duplex | Conn,
+    options: ClientOptions,
+    events: EventSink,
+    clients: ClientRegistry = new ClientRegistry(),
+  ) {
     this.#events = events;
+    this.clients = clients;
     this.#limits = sessionLimits(options);
     this.#password = options.password;
     this.keep = options.onTimeout === "keep";
@@ -149,23 +159,29 @@ export class Session implements Link, Peer {
     if (this.#end !== undefined) throw this.#end;
     if (this.#closing) throw closedError();
     if (signal?.aborted) throw abortedError(name, signal);
-    if (this.#late !== undefined) throw this.#late;
     const { promise, resolve, reject } = Promise.withResolvers<CommandReply>();
     const call: Call = { name, timeoutMs, turn, cancelled: undefined, resolve, reject };
     const onAbort = () => {
       // What was sent stays the current command until its reply is over.
-      reject(call.cancelled = abortedError(name, signal!));
-      const index = this.#queue.indexOf(call);
-      if (index >= 0) this.#queue.splice(index, 1);
+      this.#cancel(call, abortedError(name, signal!));
     };
     signal?.addEventListener("abort", onAbort, { once: true });
     this.#queue.push(call);
+    if (this.#late) this.#limitWait(call);
     this.#sendNext();
     try {
       return await promise;
     } finally {
+      clearTimeout(call.timer);
       signal?.removeEventListener("abort", onAbort);
     }
+  }
+
+  #cancel(call: Call, error: ManagementError): void {
+    call.cancelled = error;
+    call.reject(error);
+    const index = this.#queue.indexOf(call);
+    if (index >= 0) this.#queue.splice(index, 1);
   }
 
   #sendNext(): void {
@@ -224,10 +240,21 @@ export class Session implements Link, Peer {
       return this.#fail(new ManagementError("timeout", `${text}, the connection is given up`));
     }
     // While it is the current command, whatever comes is its reply and nobody else's.
-    this.#late = new ManagementError("timeout", `${text}, and nothing is sent until it comes`);
-    this.#settle(this.#late);
+    this.#settle(new ManagementError("timeout", `${text}, and nothing is sent until it comes`));
     this.#settle = () => {};
-    for (const { reject } of this.#queue.splice(0)) reject(this.#late);
+    this.#late = true;
+    for (const call of this.#queue) this.#limitWait(call);
+  }
+
+  /** The time in the queue counts while a reply is late: nobody knows for how long. */
+  #limitWait(call: Call): void {
+    const { name, timeoutMs } = call;
+    const text = `${name}: not sent within ${timeoutMs} ms, since the reply to ` +
+      `${this.#current?.name} is late`;
+    call.timer = setTimeout(() => {
+      // Once it was taken, its reply has a timer of its own.
+      if (this.#queue.includes(call)) this.#cancel(call, new ManagementError("timeout", text));
+    }, timeoutMs);
   }
 
   /** The read side tells it too, mostly, and after all that OpenVPN had still to say. */
@@ -309,10 +336,12 @@ export class Session implements Link, Peer {
 
   #complete(exchange: Exchange): void {
     this.#current = undefined;
-    this.#late = undefined;
+    this.#late = false;
     clearTimeout(this.#timer);
     const { reply } = exchange;
-    this.daemon.did(exchange.parameters, reply instanceof CommandError ? undefined : reply);
+    const success = reply instanceof CommandError ? undefined : reply;
+    this.daemon.did(exchange.parameters, success);
+    this.#events.did?.(exchange.parameters, success);
     this.#settle(reply);
   }
 
@@ -386,7 +415,15 @@ export class Session implements Link, Peer {
   #finish(error: ManagementError): void {
     this.#settleAll(error);
     this.#endEvents();
-    this.#conn.close().catch(() => {}).then(() => this.#closed.resolve());
+    // A stream that is no socket may have no limit of its own.
+    const giveUp = setTimeout(() => {
+      this.#conn.abort();
+      this.#closed.resolve();
+    }, this.#limits.closeTimeoutMs);
+    this.#conn.close().catch(() => {}).then(() => {
+      clearTimeout(giveUp);
+      this.#closed.resolve();
+    });
   }
 
   /** The end by `error`. */

@@ -4,6 +4,7 @@
  * @module
  */
 import type { WaitOptions } from "../adapters/types.ts";
+import { killOfEra, statusOfEra } from "./_status_kill.ts";
 import type { ManagementClient } from "./client.ts";
 import { ManagementError } from "./errors.ts";
 
@@ -15,16 +16,16 @@ export async function restartUnheard(
   heard: ReadonlySet<string>,
   { signal }: WaitOptions,
 ): Promise<void> {
-  const { clients } = await client.status({ signal });
+  const { status, era } = await statusOfEra(client, { signal });
   // All events that came before the report are taken first.
   await new Promise((resolve) => setTimeout(resolve, 0));
-  for (const { clientId, username, authenticated } of clients) {
+  for (const { clientId, username, authenticated } of status.clients) {
     // Without a name there was no CONNECT yet.
     if (clientId === undefined || username === undefined || authenticated !== false) continue;
     if (heard.has(clientId)) continue;
     signal?.throwIfAborted();
     try {
-      await client.clientKill(clientId, undefined, { signal });
+      await killOfEra(client, clientId, undefined, { era, signal });
     } catch (error) {
       // It has left, or came again.
       if (!(error instanceof ManagementError)) throw error;

@@ -26,8 +26,8 @@ export interface ClientOptions {
   readonly timeoutMs?: number | undefined;
   /**
    * What a reply that does not come in time does to the connection. `keep` is for an OpenVPN that its end would hurt, by
-   * `--management-client`, `--management-signal` or `--management-forget-disconnect`: events go on, but every command rejects with
-   * the same `timeout`, and nothing is sent, until that reply is there. @default "disconnect"
+   * `--management-client`, `--management-signal` or `--management-forget-disconnect`: events go on, and other commands wait until
+   * that reply is there, or reject with `timeout` when that takes longer than they may. @default "disconnect"
    */
   readonly onTimeout?: "disconnect" | "keep" | undefined;
   /**

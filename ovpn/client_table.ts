@@ -5,12 +5,11 @@
  */
 import { requireLimit } from "../adapters/limits.ts";
 import type { WaitOptions } from "../adapters/types.ts";
+import { killOfEra, statusOfEra } from "./_status_kill.ts";
 import type { ManagementClient } from "./client.ts";
-import { type Decide, order, sendDecided } from "./client_core.ts";
-import { StatusFormat } from "./commands_general.ts";
 import { CommandError, ManagementError } from "./errors.ts";
 import type { ManagementEvent } from "./event.ts";
-import { parseStatus, type StatusClient } from "./status.ts";
+import type { StatusClient } from "./status.ts";
 import { type TableChange, TableChanges } from "./table_changes.ts";
 import { type Snapshot, TableRows } from "./table_rows.ts";
 import { isSame, type TableClient } from "./table_row.ts";
@@ -269,19 +268,11 @@ export class ClientTable implements Disposable {
     try {
       for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
         const touched = this.#rows.beginSnapshot();
-        let era: object | undefined;
-        const ask: Decide = (_, clients) => {
-          era = clients.era;
-          return order(["status", StatusFormat.V3]);
-        };
-        const { lines } = await sendDecided(this.#client, "status", ask, {
-          signal: this.#closing.signal,
-        });
-        const status = parseStatus(lines);
+        const report = await statusOfEra(this.#client, { signal: this.#closing.signal });
         // All events that came before the report are taken first: they are buffered, and this waits for a turn.
         await new Promise((resolve) => setTimeout(resolve, 0));
         this.#closing.signal.throwIfAborted();
-        const snapshot = { status, touched, era };
+        const snapshot = { ...report, touched };
         const applied = this.#rows.apply(snapshot);
         if (applied === "outdated") continue;
         if (applied === "open") this.#refreshSoon();
@@ -301,22 +292,13 @@ export class ClientTable implements Disposable {
     era: object | undefined,
     { message, signal }: KillOptions,
   ): Promise<KillResult> {
-    const { clientId } = row;
-    // A restart that came with what was sent last is known to the connection, and not yet to the table.
-    const decide: Decide = (_, clients) => {
-      if (clients.era !== era) {
-        throw new ManagementError("stale", `client-kill: OpenVPN has restarted`);
-      }
-      return order(["client-kill", clientId], message === undefined ? [] : [message]);
-    };
     // Takes the command out of the queue.
     const { restarted } = this.#rows;
     const signals = [restarted, this.#closing.signal, ...signal === undefined ? [] : [signal]];
     try {
-      await sendDecided(this.#client, "client-kill", decide, {
+      await killOfEra(this.#client, row.clientId, message, {
+        era,
         signal: AbortSignal.any(signals),
-        // The report has told whose it is now.
-        allow: ["reused-client"],
       });
     } catch (error) {
       if (signal?.aborted) throw abortedError(signal);

@@ -48,7 +48,10 @@ const DEFAULT_MAX_DELAY_MS = 30_000;
  *    on; nothing else tells of a lost connection.
  * 4. A command that is called without a connection waits for one, for `timeoutMs` at most: then `disconnected`. One that was sent when the
  *    connection ended rejects, since nobody knows whether it was carried out; one that was not is sent over the next connection.
- * 5. An answer to an event of an earlier connection is refused as `stale`: OpenVPN may have restarted, and its ids be another client's.
+ * 5. Ids of clients are good for one connection, since OpenVPN may have restarted: an answer to an event of an earlier one is refused as
+ *    `stale`, one by ids that were told on an earlier one by a {@linkcode GuardError}; and without a connection such commands do not
+ *    wait: `disconnected`.
+ * 6. If nobody has iterated `events` yet, those of earlier connections are forgotten.
  *
  * The end of a connection makes an OpenVPN with `--management-client` exit, one with `--management-signal` restart, and one with
  * `--management-forget-disconnect` forget its passwords. Tell it so by `onTimeout: "keep"`: then no slow reply ends a connection. Of

@@ -3,9 +3,10 @@
  *
  * @module
  */
+import type { StatusOfEra } from "./_status_kill.ts";
 import { ManagementError } from "./errors.ts";
 import type { ClientEvent, ManagementEvent } from "./event.ts";
-import type { Status, StatusClient } from "./status.ts";
+import type { StatusClient } from "./status.ts";
 import type { ResyncReason, TableChanges } from "./table_changes.ts";
 import {
   envUpdate,
@@ -19,10 +20,7 @@ import {
 } from "./table_row.ts";
 
 /** A status report, and the CIDs of which events came while it did: of these it may tell the past. */
-export interface Snapshot {
-  readonly status: Status;
-  /** When it was asked for, by the connection's count of restarts. */
-  readonly era: object | undefined;
+export interface Snapshot extends StatusOfEra {
   readonly touched: ReadonlySet<string>;
 }
 

@@ -1,8 +1,9 @@
 /** What is not sent because it would do harm, and answers that were meant for another client. */
-import { assert, assertEquals, assertStrictEquals } from "@std/assert";
+import { assert, assertEquals, assertStrictEquals, assertThrows } from "@std/assert";
 import { test } from "node:test";
 import {
   type ClientAuthEvent,
+  type ClientSessionEvent,
   type CommandOptions,
   GuardError,
   type GuardName,
@@ -455,6 +456,20 @@ test("the memory of clients is bounded", () => {
   assertEquals(guardOf(0), "ended-client");
   see(MAX_REMEMBERED_CLIENTS);
   assertEquals([guardOf(0), guardOf(1)], ["unannounced-client", "ended-client"]);
+});
+
+test("the memory of clients whose end is not told is bounded, too", () => {
+  const registry = new ClientRegistry();
+  const event = parseEvent("CLIENT:ESTABLISHED,0") as ClientSessionEvent;
+  registry.see(event);
+  registry.bind(event);
+  const kill = () => registry.refuseStale(["client-kill", "0"], event);
+  for (let id = 1; id < MAX_REMEMBERED_CLIENTS; id++) {
+    registry.see(parseEvent(`CLIENT:ESTABLISHED,${id}`));
+  }
+  kill();
+  registry.see(parseEvent(`CLIENT:ESTABLISHED,${MAX_REMEMBERED_CLIENTS}`));
+  assertThrows(kill, ManagementError, "is gone");
 });
 
 test("a refused command leaves the errors of the others alone", async () => {

@@ -6,82 +6,13 @@ import {
   type ClientEvent,
   describeEvent,
   type ManagementError,
-  type ManagementEvent,
   ReconnectingClient,
-  type ReconnectOptions,
   type ResumedEvent,
 } from "@trunkline/sockets/ovpn";
-import {
-  simulateDaemon,
-  type SimulatedDaemon,
-  type SimulatorOptions,
-} from "@trunkline/sockets/ovpn/testing";
+import { simulateDaemon } from "@trunkline/sockets/ovpn/testing";
 import { backoffMs } from "../ovpn/_backoff.ts";
 import { FakeDaemon, GREETING, rejection } from "./ovpn_fake.ts";
-
-const FAST = { minDelayMs: 1, maxDelayMs: 2 };
-
-/** A client of whatever OpenVPN there is when it connects; `lose()` ends the connection. */
-function start(simulated: SimulatorOptions = {}, options: ReconnectOptions = {}) {
-  const commands: string[] = [];
-  const simulate = (more: SimulatorOptions = {}) =>
-    simulateDaemon({
-      ...simulated,
-      onCommand: (parameters) => void commands.push(parameters.join(" ")),
-      ...more,
-    });
-  const first = simulate();
-  const daemons: SimulatedDaemon[] = [first];
-  let current: Conn | undefined;
-  /** The next connection waits for it. */
-  let open: Promise<void> = Promise.resolve();
-  const connect = async () => {
-    await open;
-    const [ours, theirs] = connPair();
-    current = theirs;
-    daemons.at(-1)!.serve(theirs);
-    return ours;
-  };
-  const client = new ReconnectingClient(connect, { ...FAST, ...options });
-  const events = client.subscribe();
-  return {
-    client,
-    events,
-    commands,
-    daemon: first,
-    replace: (more?: SimulatorOptions) => {
-      daemons.push(simulate(more));
-      return daemons.at(-1)!;
-    },
-    /** Ends the connection; the next one begins when `meanwhile` is done. */
-    lose: async (meanwhile: () => unknown = () => {}) => {
-      const gate = Promise.withResolvers<void>();
-      open = gate.promise;
-      commands.length = 0;
-      current!.abort();
-      await until(events, "disconnected");
-      await meanwhile();
-      gate.resolve();
-      return (await until(events, "resumed")).gap!;
-    },
-    end: async () => {
-      await client.close();
-      for (const daemon of daemons) await daemon.close();
-    },
-  };
-}
-
-/** The next event of a type. */
-async function until<Type extends ManagementEvent["type"]>(
-  events: AsyncIterator<ManagementEvent, undefined>,
-  type: Type,
-): Promise<Extract<ManagementEvent, { readonly type: Type }>> {
-  for (;;) {
-    const { done, value } = await events.next();
-    if (done) throw new Error(`the events ended before ${type}`);
-    if (value.type === type) return value as Extract<ManagementEvent, { readonly type: Type }>;
-  }
-}
+import { FAST, start, until } from "./ovpn_reconnecting.ts";
 
 test("it connects at once, and commands wait for that", async () => {
   const { client, events, commands, end } = start();
@@ -196,67 +127,6 @@ test("--management-signal is learned from the restart that it causes", async () 
   await end();
 });
 
-test("a command in flight is lost with its connection, one in the queue is not", async () => {
-  const conns: FakeDaemon[] = [];
-  const connect = () => {
-    const [ours, theirs] = connPair();
-    conns.push(new FakeDaemon(theirs));
-    return Promise.resolve(ours);
-  };
-  const client = new ReconnectingClient(connect, { ...FAST, closeTimeoutMs: 10 });
-  const serve = async (index: number) => {
-    while (conns[index] === undefined) await new Promise((resolve) => setTimeout(resolve, 1));
-    await conns[index].say(GREETING);
-    await conns[index].answer("state on all", "SUCCESS: on\r\nEND\r\n");
-    await conns[index].answer("pid", "SUCCESS: pid=1\r\n");
-    return conns[index];
-  };
-  const first = await serve(0);
-  await client.ready;
-  const sent = rejection<ManagementError>(client.mute());
-  const queued = client.verb();
-  assertEquals(await first.hear(), "mute");
-  first.conn.abort();
-  assertEquals((await sent).code, "connection");
-  const second = await serve(1);
-  await second.answer("verb", "SUCCESS: verb=4\r\n");
-  assertEquals(await queued, 4);
-  await client.close();
-  for (const { conn } of conns) conn.abort();
-});
-
-test("a connection that ends while it is set up leaves all of the gap to the next one", async () => {
-  const conns: FakeDaemon[] = [];
-  const connect = () => {
-    const [ours, theirs] = connPair();
-    conns.push(new FakeDaemon(theirs));
-    return Promise.resolve(ours);
-  };
-  const client = new ReconnectingClient(connect, { ...FAST, closeTimeoutMs: 10 });
-  const events = client.subscribe();
-  const history = ["1,CONNECTED,,,,,,", "2,RECONNECTING,x,,,,,", "3,CONNECTED,,,,,,"];
-  const serve = async (index: number, lines: number) => {
-    while (conns[index] === undefined) await new Promise((resolve) => setTimeout(resolve, 1));
-    const daemon = conns[index];
-    await daemon.say(GREETING);
-    const block = history.slice(0, lines).map((line) => `${line}\r\n`).join("");
-    await daemon.answer("state on all", `SUCCESS: on\r\n${block}END\r\n`);
-    assertEquals(await daemon.hear(), "pid");
-    return daemon;
-  };
-  const first = await serve(0, 1);
-  await first.say("SUCCESS: pid=1\r\n");
-  await client.ready;
-  first.conn.abort();
-  (await serve(1, 3)).conn.abort();
-  await (await serve(2, 3)).say("SUCCESS: pid=1\r\n");
-  await until(events, "resumed");
-  const { gap } = await until(events, "resumed");
-  assertEquals([gap?.daemon, gap?.states.map(({ time }) => time)], ["restarted", [2, 3]]);
-  await client.close();
-  for (const { conn } of conns) conn.abort();
-});
-
 test("a command without a connection waits, for its time or until its signal", async () => {
   const failure = new Error("not there");
   const client = new ReconnectingClient(() => Promise.reject(failure), {
@@ -286,6 +156,31 @@ test("an answer to a client of an earlier connection is stale", async () => {
   await lose();
   if (event.kind !== "CONNECT") return;
   assertEquals((await rejection(client.clientAuthNt(event))).code, "stale");
+  await end();
+});
+
+test("what was sent is turned on again, though its caller did not wait for the reply", async () => {
+  const { client, commands, lose, end } = start();
+  await client.ready;
+  const stop = new AbortController();
+  const sent = rejection<ManagementError>(client.setByteCountEvents(5, { signal: stop.signal }));
+  stop.abort();
+  assertEquals((await sent).code, "aborted");
+  await client.pid();
+  await lose();
+  assertEquals(commands, ["state on all", "bytecount 5", "pid"]);
+  await end();
+});
+
+test("a gap tells nothing again, and that a history was refused", async () => {
+  const { client, daemon, lose, end } = start();
+  daemon.echo("old");
+  assertEquals((await client.followEchoes("all")).map(({ message }) => message), ["old"]);
+  assertEquals((await lose()).echoes, []);
+  await client.setLogEvents(true);
+  await client.setVerb(9, { allow: ["log-at-high-verb"] });
+  const gap = await lose(() => daemon.log("missed"));
+  assertEquals([gap.log, gap.complete], [[], false]);
   await end();
 });
 
@@ -379,6 +274,45 @@ test("close() ends an attempt, a pause and a connection, and closes a connection
   assertEquals(await daemon.exited, "closed");
   const never = new ReconnectingClient(() => late.promise, { signal: AbortSignal.abort() });
   await never.closed;
+});
+
+test("a hold is released after its pause, 300 s at most, and again if a late reply held that up", async () => {
+  const delays: number[] = [];
+  const original = globalThis.setTimeout;
+  const [ours, theirs] = connPair();
+  const daemon = new FakeDaemon(theirs);
+  const client = new ReconnectingClient(() => Promise.resolve(ours), {
+    ...{ hold: "release", timeoutMs: 30, greetingTimeoutMs: 10_000, onTimeout: "keep" },
+    closeTimeoutMs: 10,
+  });
+  const holds = client.subscribe();
+  await daemon.say(GREETING);
+  await daemon.answer("state on all", "SUCCESS: on\r\nEND\r\n");
+  await daemon.answer("pid", "SUCCESS: pid=1\r\n");
+  await client.ready;
+  globalThis.setTimeout = ((run: () => void, ms: number) => {
+    delays.push(ms);
+    return original(run, ms);
+  }) as typeof setTimeout;
+  try {
+    for (const seconds of [7, 9999, 0]) {
+      await daemon.say(`>HOLD:Waiting for hold release:${seconds}\r\n`);
+      await until(holds, "HOLD");
+    }
+  } finally {
+    globalThis.setTimeout = original;
+  }
+  assertEquals(delays.filter((ms) => ms !== 30), [7000, 300_000, 0]);
+  const late = client.verb();
+  assertEquals(await daemon.hear(), "verb");
+  assertEquals((await rejection(late)).code, "timeout");
+  // The release waits behind it, gives up, and is tried again.
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  assertEquals(await daemon.pending(), false);
+  await daemon.say("SUCCESS: verb=3\r\n");
+  await daemon.answer("hold release", "SUCCESS: hold release succeeded\r\n");
+  await client.close();
+  theirs.abort();
 });
 
 test("options that are none are refused", () => {
