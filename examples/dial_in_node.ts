@@ -10,6 +10,7 @@ await listenAndServe(path, async (incoming) => {
   const client = incoming.open();
   const pid = await client.pid();
   await client.setStateEvents(true);
+  await client.setHold(false); // or it waits again at each restart
   await client.holdRelease();
   for await (const event of client.events) console.log(pid, describeEvent(event));
 }, { signal: stop.signal, onListen: () => console.log(`Listening on ${path}`) }).catch((error) => {

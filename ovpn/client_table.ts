@@ -316,9 +316,10 @@ export class ClientTable implements Disposable {
 
 /** Whether a report shows, and the table has, the client of `wanted`. */
 function isTarget(wanted: TableClient, row: TableClient, found: StatusClient): boolean {
-  // The name is settled when it is let in; a row that was made of events alone lacks the time, and is known by its serial.
+  // The name is settled when it is let in.
   const named = wanted.state === "pending" ? { ...wanted, commonName: row.commonName } : wanted;
-  return row.serial === wanted.serial &&
+  // A row that was made of events alone lacks the time; then only the serial, which does not outlive a resync, knows it.
+  return (row.serial === wanted.serial || wanted.since !== undefined) &&
     isSame({ ...named, since: wanted.since ?? row.since }, found);
 }
 

@@ -9,7 +9,10 @@ import type { StatusAddress, StatusClient, StatusTime } from "./status_row.ts";
 
 /** A client of a server, as it was at one moment: a row never changes, there is a new one instead. */
 export interface TableClient {
-  /** Tells clients of one table apart, whatever their CIDs: after a restart OpenVPN gives the same CIDs to others. */
+  /**
+   * Tells clients of one table apart, whatever their CIDs: after a restart OpenVPN gives the same CIDs to others. After a `resync` the
+   * same client may have a new one.
+   */
   readonly serial: number;
   /** The CID, which commands take. */
   readonly clientId: string;
@@ -91,7 +94,7 @@ export function statusUpdate(client: StatusClient, row: TableClient | undefined)
     peerId: client.peerId,
     commonName: client.commonName,
     username: client.username,
-    realAddress: client.realAddress,
+    realAddress: withPort(client.realAddress, row?.realAddress),
     virtualAddress: client.virtualAddress,
     virtualAddress6: client.virtualAddress6,
     bytesReceived: client.bytesReceived,
@@ -101,6 +104,12 @@ export function statusUpdate(client: StatusClient, row: TableClient | undefined)
     cipher: authenticated === false ? undefined : client.cipher,
     state: before === "pending" && authenticated === true ? "connected" : before,
   };
+}
+
+/** OpenVPN's reports leave out the port of an IPv6 client, and its events do not. */
+function withPort(now: StatusAddress, before: StatusAddress | undefined): StatusAddress {
+  if (now.port !== undefined || before?.port === undefined || !sameAddress(now, before)) return now;
+  return { ...before, protocol: now.protocol };
 }
 
 /** What an environment tells. One with faults tells nothing: the status report will. */

@@ -72,7 +72,7 @@ export class TableRows {
         return this.#onClient(event);
       case "connected":
         // What was told before may not hold any more; a report follows when commands are sent again.
-        this.forget("lost");
+        if (this.#rows.size > 0) this.forget("lost");
         return false;
       case "dropped":
         // One of them may have told of a restart.

@@ -36,6 +36,7 @@ const CONNECT: Recording = [
   ...session(
     ["pid\n", "SUCCESS: pid=77\r\n"],
     ["state on\n", "SUCCESS: real-time state notification set to ON\r\n"],
+    ["hold off\n", "SUCCESS: hold flag set to OFF\r\n"],
     ["hold release\n", "SUCCESS: hold release succeeded\r\n"],
   ),
   { from: "daemon", at: 0, text: ">STATE:1,CONNECTED,SUCCESS,10.8.0.2,192.0.2.1,1194,,\r\n" },

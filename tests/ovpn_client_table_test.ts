@@ -492,3 +492,13 @@ test("kill() is not sent if the chunk that frees its turn tells of a restart, to
   table.close();
   await client.close();
 });
+
+test("ClientTable keeps the port of an IPv6 client, which reports leave out", async () => {
+  const { daemon, table, end } = start();
+  await table.refresh();
+  daemon.clientConnects({ commonName: "alice", address: "2001:db8::7", port: 40001 });
+  await table.refresh();
+  assertEquals(row(table).realAddress?.port, 40001);
+  assertEquals(row(table).realAddress?.text, "[2001:db8::7]:40001");
+  await end();
+});

@@ -61,7 +61,11 @@ test("ClientTable begins anew with each connection, and counts bytes on", async 
   const [row] = table.clients.values();
   const changes = table.subscribe();
   assertEquals((await changes.next()).value?.type, "resync");
-  daemon.clientConnects({ commonName: "bob", address: "192.0.2.2" });
+  const bob = daemon.clientConnects({ commonName: "bob", address: "192.0.2.2" });
+  await table.refresh();
+  // The first report could not know what the event told meanwhile.
+  await table.refresh();
+  const before = table.clients.get(String(bob.clientId))!;
   await lose();
   alice.disconnects();
   await table.refresh();
@@ -70,6 +74,8 @@ test("ClientTable begins anew with each connection, and counts bytes on", async 
   // One in place of all that was told before.
   assertEquals(value?.type === "resync" && [value.reason, value.clients.length], ["lost", 1]);
   assertEquals(await table.kill(row!), "gone");
+  // It is the same client, by all that is known of it.
+  assertEquals(await table.kill(before), "killed");
   assertEquals(commands.filter((it) => it === "bytecount 2").length, 2);
   await end();
   await table.closed;
