@@ -5,6 +5,7 @@
  */
 import { requireLimit } from "../adapters/limits.ts";
 import type { WaitOptions } from "../adapters/types.ts";
+import { persist } from "./_persist.ts";
 import { killOfEra, statusOfEra } from "./_status_kill.ts";
 import type { ManagementClient } from "./client.ts";
 import { CommandError, ManagementError } from "./errors.ts";
@@ -85,8 +86,8 @@ export class ClientTable implements Disposable {
   readonly #changes: TableChanges;
   readonly #refreshMs: number;
   readonly #settleMs: number;
-  /** What OpenVPN has not been told yet. */
-  #byteCountSeconds: number | undefined;
+  /** Sends again what OpenVPN has not been told yet. */
+  readonly #settings: (() => void)[] = [];
   readonly #closing = new AbortController();
   readonly #closed = Promise.withResolvers<void>();
   readonly #onAbort = (): void => this.close();
@@ -115,7 +116,6 @@ export class ClientTable implements Disposable {
       throw new RangeError(`byteCountSeconds is ${byteCountSeconds}, expected a whole number`);
     }
     this.#client = client;
-    this.#byteCountSeconds = byteCountSeconds;
     this.#refreshMs = refreshMs;
     this.#settleMs = settleMs;
     this.#signal = options.signal;
@@ -127,8 +127,14 @@ export class ClientTable implements Disposable {
       return;
     }
     this.#signal?.addEventListener("abort", this.#onAbort, { once: true });
+    const { signal } = this.#closing;
+    this.#settings.push(persist((wait) => client.setStateEvents(true, wait), { signal }));
+    if (byteCountSeconds !== undefined) {
+      const send = (wait: WaitOptions) => client.setByteCountEvents(byteCountSeconds, wait);
+      this.#settings.push(persist(send, { signal }));
+    }
+    this.refresh().catch(() => {});
     this.#follow();
-    this.#setUp();
   }
 
   /** The clients by CID, as the table has them now; it changes while it is read. */
@@ -202,25 +208,14 @@ export class ClientTable implements Disposable {
     this.close();
   }
 
-  #setUp(): void {
-    const { signal } = this.#closing;
-    this.#client.setStateEvents(true, { signal }).catch(() => {});
-    const seconds = this.#byteCountSeconds;
-    if (seconds !== undefined) {
-      this.#byteCountSeconds = undefined;
-      this.#client.setByteCountEvents(seconds, { signal }).catch(() => {
-        this.#byteCountSeconds = seconds;
-      });
-    }
-    this.refresh().catch(() => {});
-  }
-
   async #follow(): Promise<void> {
     for (;;) {
       try {
         for await (const event of this.#events) {
-          if (event.type === "resumed") this.#setUp();
-          else if (this.#rows.see(event)) this.#refreshSoon();
+          if (event.type === "resumed") {
+            for (const again of this.#settings) again();
+            this.refresh().catch(() => {});
+          } else if (this.#rows.see(event)) this.#refreshSoon();
         }
         return this.close();
       } catch {
