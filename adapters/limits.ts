@@ -1,5 +1,5 @@
 /**
- * What every limit has to be: positive, and a time that a timer takes.
+ * What every limit has to be: positive, and a time that a timer takes; and every option that is a word.
  *
  * @module
  */
@@ -19,4 +19,14 @@ export function requireLimit(name: string, value: number): void {
   if (name.endsWith("Ms") && value > MAX_TIMEOUT_MS) {
     throw new RangeError(`${name} is ${value}, expected at most ${MAX_TIMEOUT_MS}`);
   }
+}
+
+/**
+ * Refuses an option that is none of its words.
+ *
+ * @throws {TypeError}
+ */
+export function requireChoice(name: string, value: string, choices: readonly string[]): void {
+  if (choices.includes(value)) return;
+  throw new TypeError(`${name} is ${String(value)}, expected ${choices.join(" or ")}`);
 }

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { requireLimit } from "../adapters/limits.ts";
+import { requireChoice, requireLimit } from "../adapters/limits.ts";
 import type { WaitOptions } from "../adapters/types.ts";
 import type { GuardName } from "./guard.ts";
 
@@ -82,7 +82,11 @@ const DEFAULTS = {
   closeTimeoutMs: 2000,
 } as const;
 
-/** The limits in `options`, and the defaults of the others. */
+/**
+ * The limits in `options`, and the defaults of the others.
+ *
+ * @throws {RangeError} for a limit that is none, @throws {TypeError} for an `onTimeout` that is none
+ */
 export function sessionLimits(options: ClientOptions): SessionLimits {
   const timeoutMs = options.timeoutMs ?? DEFAULTS.timeoutMs;
   const limits = {
@@ -94,5 +98,6 @@ export function sessionLimits(options: ClientOptions): SessionLimits {
     closeTimeoutMs: options.closeTimeoutMs ?? DEFAULTS.closeTimeoutMs,
   };
   for (const [name, value] of Object.entries(limits)) requireLimit(name, value);
+  requireChoice("onTimeout", options.onTimeout ?? "disconnect", ["disconnect", "keep"]);
   return limits;
 }

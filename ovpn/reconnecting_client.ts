@@ -4,7 +4,7 @@
  * @module
  */
 import { parseAddress } from "../adapters/address.ts";
-import { requireLimit } from "../adapters/limits.ts";
+import { requireChoice, requireLimit } from "../adapters/limits.ts";
 import type { Address, Conn, Duplex, Transport, WaitOptions } from "../adapters/types.ts";
 import { Broadcast } from "./_broadcast.ts";
 import { type Connector, type HoldPolicy, Reconnector } from "./_reconnector.ts";
@@ -95,9 +95,7 @@ export class ReconnectingClient extends ServerCommands {
     for (const [name, value] of Object.entries({ minDelayMs, maxDelayMs, maxAttempts })) {
       requireLimit(name, value);
     }
-    if (!["leave", "again", "release"].includes(hold)) {
-      throw new TypeError("what to do about a hold is leave, again or release");
-    }
+    requireChoice("hold", hold, ["leave", "again", "release"]);
     if (typeof password === "string") encodeLine(password, "the password");
     const events = new Broadcast(maxBufferedEvents);
     const settings = { client: options, timeoutMs, minDelayMs, maxDelayMs, maxAttempts, hold };

@@ -432,6 +432,7 @@ test("limits that are none are RangeErrors, and a password that cannot be sent a
     assertEquals(none, name.endsWith("Ms"), name);
   }
   assert(attempt({ password: "a\nb" }) instanceof TypeError);
+  assert(attempt({ onTimeout: "wait" }) instanceof TypeError);
   assert(attempt({ password: "a".repeat(1024) }) instanceof RangeError);
   assertStrictEquals(attempt({ password: "" }), undefined);
 });
