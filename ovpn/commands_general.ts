@@ -251,6 +251,20 @@ export abstract class GeneralCommands extends ClientCore {
     return (await send(this, order(["net"]), options)).lines;
   }
 
+  /** `test n`: has OpenVPN send `count` lines, to try the connection; gives them. */
+  async test(count: number, options?: CommandOptions): Promise<readonly string[]> {
+    const it = order(["test", wholeNumber(count, "a number of lines")]);
+    return (await send(this, it, options)).lines;
+  }
+
+  /**
+   * `exit`: has OpenVPN hang up, and resolves when it has, after the replies to what was asked before. `close()` does the same from our side. A
+   * {@linkcode ReconnectingClient} connects again.
+   */
+  async exit(options?: CommandOptions): Promise<void> {
+    await send(this, order(["exit"]), options);
+  }
+
   /** `help`: what OpenVPN says about its commands, for people. */
   async help(options?: CommandOptions): Promise<readonly string[]> {
     return (await send(this, order(["help"]), options)).lines;

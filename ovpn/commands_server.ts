@@ -89,7 +89,8 @@ export abstract class ServerCommands extends QueryCommands {
 
   /**
    * `client-pending-auth`: tells a client what else to do, `WEB_AUTH:...`, `OPEN_URL:...` or `CR_TEXT:...`, and gives it so many seconds. (OpenVPN
-   * 2.5 takes no time.) As {@linkcode ServerCommands.clientAuth}.
+   * 2.5 takes no time.) The client counts them from its own login, whenever it hears of them, and looks only every 5 s: add the time that
+   * has passed since its `CONNECT`. As {@linkcode ServerCommands.clientAuth}.
    *
    * @throws {RangeError} if `extra` has more than {@linkcode MAX_PENDING_EXTRA_BYTES} bytes, or the time is not a whole number from 1
    */

@@ -106,6 +106,7 @@ const CASES: readonly Case[] = [
   [(it) => it.forgetPasswords(), "forget-passwords", OK],
   [(it) => it.net(), "net", "adapter\r\nEND\r\n", ["adapter"]],
   [(it) => it.help(), "help", "Commands:\r\nEND\r\n", ["Commands:"]],
+  [(it) => it.test(2), "test 2", "[0] The purpose\r\nEND\r\n", ["[0] The purpose", "END"]],
   [(it) => it.sendUsername("Auth", "a b"), 'username "Auth" "a b"', OK],
   [(it) => it.sendPassword("Auth", 'p"\\'), 'password "Auth" "p\\"\\\\"', OK],
   [(it) => it.needOk("token", "cancel"), 'needok "token" "cancel"', OK],
@@ -241,6 +242,29 @@ test("pkcs11Ids() asks for each", async () => {
   // It was taken out meanwhile.
   await daemon.answer("pkcs11-id-get 1", ">PKCS11ID-ENTRY:'1'\r\n");
   assertEquals(await ids, [{ index: 0, id: "a", blob: "QQ==" }]);
+  await client.close();
+});
+
+test("exit() resolves when OpenVPN has hung up, with the replies before it", async () => {
+  const [client, daemon] = await greetedPair();
+  const pid = client.pid();
+  let over = false;
+  const exit = client.exit().then(() => over = true);
+  await daemon.answer("pid", "SUCCESS: pid=7\r\n");
+  assertEquals(await pid, 7);
+  assertEquals(await daemon.hear(), "exit");
+  assertEquals([await daemon.pending(), over], [false, false]);
+  await daemon.conn.close();
+  await exit;
+  await client.closed;
+});
+
+test("test() asks for any number of lines, and for no fraction of one", async () => {
+  const [client, daemon] = await greetedPair();
+  const none = client.test(0);
+  assertEquals(await daemon.hear(), "test 0");
+  assertEquals(await none, []);
+  assert(await rejection(client.test(0.5)) instanceof RangeError);
   await client.close();
 });
 
