@@ -15,16 +15,24 @@ const SECRET_NAME = /passw|token|secret/i;
 /** Answers to challenges and session tokens, wherever they are. */
 const SECRET_VALUE = /^(?:S?CRV1:|SESS_ID_)/;
 
-// OpenVPN logs the commands of its managers (all but `password`), and as a client what the server sends.
+// OpenVPN logs the commands of its managers (all but `password`), and what it takes for one: lines of a password that it did not ask for,
+// a `password` with a slip. As a client it logs what the server sends.
 const LOGGED_COMMAND = "MANAGEMENT: CMD '";
-const SECRET_COMMAND =
-  /^MANAGEMENT: CMD '(?:username|needstr|cr-response|client-[\w-]+|pk-sig|rsa-sig) /;
+const HARMLESS_COMMANDS: ReadonlySet<string> = new Set(
+  ("auth-retry bytecount certificate client-auth client-auth-nt echo env-filter exit forget-passwords help " +
+    "hold kill load-stats log mute nclients needok net pid pkcs11-id-count pkcs11-id-get " +
+    "proxy quit remote remote-entry-count remote-entry-get signal state status test verb " +
+    "version").split(" "),
+);
 const LOGGED_SECRET = /CRV1:|SESS_ID_|WEB_AUTH:|OPEN_URL:/;
 
 /** A text of OpenVPN's log as far as there is no secret in it. Every `LOG` event goes through it. */
 export function loggedWithoutSecrets(text: string): string {
-  const found = text.startsWith(LOGGED_COMMAND) && SECRET_COMMAND.exec(text) ||
-    LOGGED_SECRET.exec(text);
+  if (text.startsWith(LOGGED_COMMAND)) {
+    const [name = ""] = text.slice(LOGGED_COMMAND.length).split(/[ ']/, 1);
+    if (!HARMLESS_COMMANDS.has(name)) return `${LOGGED_COMMAND}${REDACTED}`;
+  }
+  const found = LOGGED_SECRET.exec(text);
   return found ? `${text.slice(0, found.index + found[0].length)}${REDACTED}` : text;
 }
 

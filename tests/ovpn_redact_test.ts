@@ -42,6 +42,16 @@ const EVENTS: readonly (readonly [string, (event: ManagementEvent) => unknown])[
     "LOG:1,D,MANAGEMENT: CMD 'username \"Auth\" hunter2'",
     (it) => String(field(it, "message")).slice(-8, -1),
   ],
+  // What OpenVPN takes for a command: a line of a password that it did not ask for, or one with a slip.
+  ["LOG:1,D,MANAGEMENT: CMD 'hunter2'", (it) => String(field(it, "message")).slice(-8, -1)],
+  [
+    "LOG:1,D,MANAGEMENT: CMD 'pasword Auth hunter2'",
+    (it) => String(field(it, "message")).slice(-8, -1),
+  ],
+  [
+    "LOG:1,D,MANAGEMENT: CMD 'push-update-cid 0 \"auth-token hunter2\"'",
+    (it) => String(field(it, "message")).slice(-9, -2),
+  ],
   [
     "LOG:1,,AUTH: Received control message: AUTH_FAILED,CRV1:R:hunter2",
     (it) => String(field(it, "message")).slice(-7),
@@ -121,6 +131,14 @@ test("what is no secret shows as it is", () => {
     const event = parseEvent(line);
     assert(inspect(event).includes(line.startsWith("PASSWORD") ? "Auth" : "alice"));
     assertEquals(Object.keys(event).includes("raw"), true);
+  }
+});
+
+test("commands without a secret show in the log as they are", () => {
+  for (const command of ["pid", "kill alice", "client-auth-nt 0 1", "log on all"]) {
+    const line = `LOG:1,D,MANAGEMENT: CMD '${command}'`;
+    assert(inspect(parseEvent(line)).includes(command), command);
+    assert(describeEvent(parseEvent(line)).includes(command), command);
   }
 });
 
