@@ -5,6 +5,7 @@
  */
 import { equals } from "@std/bytes";
 import type { WaitOptions } from "../adapters/types.ts";
+import { tell } from "./_callback.ts";
 import { AnswerError } from "./answer_error.ts";
 import type { ManagementClient } from "./client.ts";
 import { ManagementError } from "./errors.ts";
@@ -122,15 +123,13 @@ export class Slot {
 
 /** Tells of an error; that this fails is nobody's to hear. */
 export function report(report: Report, error: unknown): void {
-  try {
+  tell(() =>
     report(
       error instanceof AnswerError
         ? error
         : new AnswerError("callback", "answering OpenVPN failed", { cause: error }),
-    );
-  } catch {
-    // The next request is still to be answered.
-  }
+    )
+  );
 }
 
 /** What a callback gives. */
@@ -165,9 +164,13 @@ export async function deliver(what: string, send: () => Promise<void>): Promise<
   try {
     await send();
   } catch (cause) {
-    if (cause instanceof ManagementError) {
-      throw new AnswerError("not-sent", `${what}: the answer was not taken`, { cause });
-    }
-    throw new AnswerError("invalid-answer", `${what}: the answer cannot be sent`, { cause });
+    throw notDelivered(what, cause);
   }
+}
+
+/** What to tell of an answer that could not be sent. */
+export function notDelivered(what: string, cause: unknown): AnswerError {
+  return cause instanceof ManagementError
+    ? new AnswerError("not-sent", `${what}: the answer was not taken`, { cause })
+    : new AnswerError("invalid-answer", `${what}: the answer cannot be sent`, { cause });
 }

@@ -27,6 +27,9 @@ import type { ClientAuthEvent } from "./event.ts";
  */
 const PENDING_GRACE_SECONDS = 5;
 
+/** Why a step may not be sent to somebody who still waits: a reply that is late need not end the connection. */
+const OPEN_AFTER: ReadonlySet<string> = new Set(["command", "aborted", "timeout"]);
+
 /** What becomes of a request without a decision. */
 export interface RequestEnd {
   /** The time is over. */
@@ -189,8 +192,7 @@ export class OpenRequest implements ClientAuthRequest {
     try {
       await this.#client.clientPendingAuth(this.event, extra, seconds, { signal: either });
     } catch (error) {
-      const gone = error instanceof ManagementError && error.code !== "command" &&
-        error.code !== "aborted";
+      const gone = error instanceof ManagementError && !OPEN_AFTER.has(error.code);
       if (gone) this.#end.onGone(this, error);
       throw error;
     }

@@ -12,3 +12,8 @@
 export function requireFunction(name: string, value: unknown): void {
   if (typeof value !== "function") throw new TypeError(`${name} is no function`);
 }
+
+/** Calls one that is told of a failure. That this fails as well, at once or later, is nobody's to hear. */
+export function tell(call: () => unknown): void {
+  (async () => await call())().catch(() => {});
+}

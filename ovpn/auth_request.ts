@@ -14,7 +14,7 @@ import type { WaitOptions } from "../adapters/types.ts";
  * - `timeout`: there was no decision in time
  * - `too-many`: more requests than `maxWaiting` waited for the handler
  * - `unreadable-response`: the client's answer to a question is not base64 of UTF-8
- * - `not-sent`: OpenVPN did not take the answer; `cause` is a {@linkcode ManagementError}
+ * - `not-sent`: OpenVPN did not take the answer, or did not say so in time; `cause` is a {@linkcode ManagementError}
  */
 export type AuthErrorCode =
   | "unsound-env"
@@ -168,7 +168,8 @@ export interface ClientAuthRequest {
    *
    * @throws {TypeError} for a url that is not `http:` or `https:`, a flag that is no word, control characters
    * @throws {RangeError} if the step has more than {@linkcode MAX_PENDING_EXTRA_BYTES} bytes: the client would drop it without a word
-   * @throws {ManagementError} `command`: OpenVPN refused it; `aborted`, `stale`: nobody waits for it any more
+   * @throws {ManagementError} `command`: OpenVPN refused it; `timeout`: it did not say in time that it took it, which decides nothing yet if
+   * the connection is kept (`onTimeout: "keep"`); `aborted`, `stale`: nobody waits for it any more
    */
   pending(step: PendingStep, options?: PendingOptions): Promise<void>;
 

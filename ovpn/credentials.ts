@@ -40,6 +40,12 @@ import type {
 /** Of so many names failures are counted, then from the beginning. There are a handful. */
 const MAX_FAILED_NAMES = 64;
 
+/** So many events wait for `resumed`. The latest count: OpenVPN waits for one thing at a time. */
+const MAX_EARLY_EVENTS = 64;
+const IS_EARLY: ReadonlySet<string> = new Set(
+  "PASSWORD NEED-OK NEED-STR NEED-CERTIFICATE INFOMSG PROXY REMOTE HOLD STATE".split(" "),
+);
+
 /**
  * Answers what an OpenVPN client asks for, by callbacks, from now on (and what it asked before anybody read `client.events`).
  *
@@ -47,7 +53,8 @@ const MAX_FAILED_NAMES = 64;
  *   (it asks for something else, restarts, ends), the `signal` of its request fires and the answer is thrown away. Of restarts tell
  *   `STATE` events: turn them on by `setStateEvents(true)`.
  * - A request that OpenVPN repeats while it is being answered is answered once. What is refused is asked for again, with a higher
- *   `attempt`: whether to try again is the callback's decision.
+ *   `attempt`: whether to try again is the callback's decision. A challenge and the count of attempts are forgotten with the process
+ *   that they are of.
  * - What was not answered is told to `onError`, and OpenVPN goes on waiting: `sendSignal("SIGTERM")` ends that.
  *
  * A username alone is only asked for after `setVersion(4)`, and passwords of more than 256 bytes are only taken after `setVersion(5)`,
@@ -97,6 +104,8 @@ class Provider {
   readonly #failures = new Map<string, Failures>();
   /** What to answer instead of the next password of a name. */
   #challenge: (DynamicChallenge & { readonly name: string }) | undefined;
+  /** What a new connection has told before `resumed`. */
+  #early: ManagementEvent[] | undefined;
 
   constructor(client: ManagementClient, callbacks: CredentialCallbacks) {
     requireFunction("onError", callbacks.onError);
@@ -112,6 +121,23 @@ class Provider {
   }
 
   async see(event: ManagementEvent): Promise<void> {
+    if (event.type === "connected") {
+      // Only `resumed` tells whose questions these are: a challenge of one process is not for another.
+      this.#early = [];
+    } else if (event.type === "resumed") {
+      if (event.gap?.daemon === "replaced" || event.gap?.daemon === "unknown") this.#forget();
+      const early = this.#early ?? [];
+      this.#early = undefined;
+      for (const it of early) await this.#take(it);
+    } else if (this.#early === undefined) {
+      await this.#take(event);
+    } else if (IS_EARLY.has(event.type)) {
+      this.#early.push(event);
+      if (this.#early.length > MAX_EARLY_EVENTS) this.#early.shift();
+    }
+  }
+
+  async #take(event: ManagementEvent): Promise<void> {
     switch (event.type) {
       case "PASSWORD":
         if (event.kind === "verification-failed") return this.#failed(event);
@@ -134,10 +160,14 @@ class Provider {
       case "STATE":
         if (event.name === "RECONNECTING" || event.name === "EXITING") return this.#restart();
         if (event.name !== "CONNECTED") return;
-        this.#failures.clear();
-        this.#challenge = undefined;
+        this.#forget();
         return this.#pending.withdraw();
     }
+  }
+
+  #forget(): void {
+    this.#failures.clear();
+    this.#challenge = undefined;
   }
 
   #restart(): void {

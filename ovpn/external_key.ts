@@ -9,6 +9,7 @@ import {
   type Answering,
   ask,
   deliver,
+  notDelivered,
   type Open,
   type Report,
   report,
@@ -16,6 +17,7 @@ import {
 } from "./_answering.ts";
 import { fromBase64 } from "./_base64.ts";
 import { requireFunction } from "./_callback.ts";
+import { persist } from "./_persist.ts";
 import { AnswerError } from "./answer_error.ts";
 import type { ManagementClient } from "./client.ts";
 import type { ManagementEvent } from "./event.ts";
@@ -46,7 +48,8 @@ export interface KeyOptions extends WaitOptions {
  * the message, which OpenVPN sends with the flag `digest`: `--management-external-key pkcs1 pss digest`. Without it there are digests
  * only, for which (but for Ed25519 and Ed448, which have none) it takes a function.
  *
- * What was not answered is told to `onError`, and OpenVPN goes on waiting: `sendSignal("SIGTERM")` ends that.
+ * What was not answered is told to `onError`, and OpenVPN goes on waiting: `sendSignal("SIGTERM")` ends that. `onError` is told, too,
+ * each time that the version could not be told; it is tried again when a reply is late, and over the next connection.
  *
  * @throws {TypeError} if there is no key, or one that may not sign, or if `onError` is no function
  * @throws {RangeError} if `version` is less than 3
@@ -80,7 +83,9 @@ export function provideKey(
   const signer = typeof key === "function" ? key : cryptoKeySigner("length" in key ? key : [key]);
   const provider = new Provider(client, signer, options);
   const answering = answerEvents(client, provider.slots, (event) => provider.see(event), options);
-  if (!options.signal?.aborted) provider.announce(version);
+  const ended = new AbortController();
+  answering.closed.catch(() => {}).finally(() => ended.abort());
+  if (!options.signal?.aborted) provider.announce(version, ended.signal);
   return answering;
 }
 
@@ -91,6 +96,8 @@ class Provider {
   readonly #signer: Signer;
   readonly #options: KeyOptions;
   readonly #report: Report;
+  /** Tells the version unless OpenVPN knows it. */
+  #announce: () => void = () => {};
 
   constructor(client: ManagementClient, signer: Signer, options: KeyOptions) {
     this.#client = client;
@@ -105,10 +112,11 @@ class Provider {
     return [this.#sign, this.#certificate];
   }
 
-  announce(version: number): void {
-    deliver("telling the version", () => this.#client.setVersion(version)).catch((error) =>
-      report(this.#report, error)
-    );
+  announce(version: number, signal: AbortSignal): void {
+    this.#announce = persist((wait) => this.#client.setVersion(version, wait), {
+      signal,
+      onError: (cause) => report(this.#report, notDelivered("telling the version", cause)),
+    });
   }
 
   async see(event: ManagementEvent): Promise<void> {
@@ -121,6 +129,8 @@ class Provider {
         if (await this.#certificate.repeats(event)) return;
         this.#sign.withdraw();
         return this.#certificate.open(event, (open) => this.#give(event, open));
+      case "resumed":
+        return this.#announce();
       case "STATE":
         if (event.name !== "RECONNECTING" && event.name !== "EXITING") return;
         break;

@@ -3,11 +3,12 @@
  *
  * @module
  */
-import { requireLimit } from "../adapters/limits.ts";
+import { requireChoice, requireLimit } from "../adapters/limits.ts";
 import type { WaitOptions } from "../adapters/types.ts";
 import { OpenRequest } from "./_auth_request.ts";
+import { requireFunction, tell } from "./_callback.ts";
+import { persist } from "./_persist.ts";
 import { restartUnheard } from "./_unheard.ts";
-import { requireFunction } from "./_callback.ts";
 import {
   type AuthDecision,
   AuthError,
@@ -27,7 +28,8 @@ export type AuthHandler = (request: ClientAuthRequest) => AuthDecision | Promise
 export interface ServeAuthOptions extends WaitOptions {
   /**
    * How long a decision may take, in milliseconds from the request, with the wait for its turn: then it is denied.
-   * {@linkcode ClientAuthRequest.pending} can give more. OpenVPN itself gives up after `--hand-window`, 60 s. @default 60000
+   * {@linkcode ClientAuthRequest.pending} can give more, and tells the client 5 s more than the handler has. OpenVPN itself gives up
+   * after `--hand-window`, 60 s. @default 60000
    */
   readonly timeoutMs?: number | undefined;
   /** How many requests the handler is given at a time. @default 1024 */
@@ -41,8 +43,8 @@ export interface ServeAuthOptions extends WaitOptions {
   readonly reauth?: "ask" | "accept-same" | undefined;
   /**
    * What to do about clients that wait for a decision, but whose `CONNECT` came while nobody was connected: `leave` them to their time, about
-   * a minute; or `restart` them, at the beginning and after each reconnection, so that they log in again at once. Then nobody else
-   * should decide about clients over this connection. @default "leave"
+   * a minute; or `restart` those with a username, at the beginning and after each reconnection, so that they log in again at once. Then
+   * nobody else should decide about clients over this connection. @default "leave"
    */
   readonly unheard?: "leave" | "restart" | undefined;
   /** Hears of what was denied without a decision, and of answers that were not taken. @default nobody */
@@ -59,7 +61,7 @@ export interface AuthCounts {
   readonly cancelled: number;
   /** Decided too late: the client was gone, and the answer was not sent. */
   readonly stale: number;
-  /** Not taken by OpenVPN. */
+  /** Not taken by OpenVPN, or not in time. */
   readonly failed: number;
   /** With the handler now. */
   readonly running: number;
@@ -89,6 +91,7 @@ const DEFAULT_MAX_WAITING = 8192;
 
 /** What a client is told whom nobody has decided upon. */
 const CLIENT_REASON = "Authentication failed, try again later";
+const STOPPED = "this server is not served any more";
 
 /**
  * Decides which clients may connect, and stay, to a server with `--management-client-auth`: calls `handler` once for each request, many at
@@ -122,7 +125,7 @@ const CLIENT_REASON = "Authentication failed, try again later";
  * await daemon.close();
  * ```
  *
- * @throws {TypeError} if `handler` or `onError` is no function
+ * @throws {TypeError} if `handler` or `onError` is no function, or `reauth` or `unheard` none of its words
  * @throws {RangeError} if a limit is not positive
  */
 export function serveAuth(
@@ -153,8 +156,12 @@ class Serving implements AuthServer {
   #heard: Set<string> | undefined;
   /** Ends that search. */
   #search: AbortController | undefined;
+  /** Asks for `STATE` events. */
+  #follow: () => void = () => {};
   #running = 0;
   #stopped = false;
+  /** What becomes of requests that come after that. */
+  #late: "deny" | "leave" = "leave";
   #failure: unknown;
 
   constructor(client: ManagementClient, handler: AuthHandler, options: ServeAuthOptions) {
@@ -166,6 +173,8 @@ class Serving implements AuthServer {
     requireLimit("timeoutMs", this.#timeoutMs);
     requireLimit("maxConcurrent", this.#maxConcurrent);
     requireLimit("maxWaiting", this.#maxWaiting);
+    requireChoice("reauth", options.reauth ?? "ask", ["ask", "accept-same"]);
+    requireChoice("unheard", options.unheard ?? "leave", ["leave", "restart"]);
     this.#client = client;
     this.#handler = handler;
     this.#options = options;
@@ -180,12 +189,15 @@ class Serving implements AuthServer {
   }
 
   async stop({ open = "deny" }: StopOptions = {}): Promise<void> {
+    requireChoice("open", open, ["deny", "leave"]);
     this.#stopped = true;
+    this.#late = open;
     this.#search?.abort();
+    if (open === "deny") this.#denyAll(STOPPED);
+    else this.#cancelAll(STOPPED);
+    // Nobody else hears of requests that came before this, and were not read yet. After a turn they were.
+    await new Promise((resolve) => setTimeout(resolve, 0));
     this.#events.return?.();
-    const text = "this server is not served any more";
-    if (open === "deny") this.#denyAll(text);
-    else this.#cancelAll(text);
     await Promise.all(this.#sending);
   }
 
@@ -198,12 +210,16 @@ class Serving implements AuthServer {
     const stop = () => void this.stop();
     if (signal?.aborted) return await this.stop();
     signal?.addEventListener("abort", stop, { once: true });
+    const ended = new AbortController();
     // Answers queue up behind it.
-    this.#client.setStateEvents(true).catch((error) => {
-      // Otherwise the connection is over, and so are its events.
-      if (!(error instanceof CommandError)) return;
-      this.#failure = error;
-      stop();
+    this.#follow = persist((wait) => this.#client.setStateEvents(true, wait), {
+      signal: ended.signal,
+      onError: (error) => {
+        // Otherwise its reply is late, or the connection is over.
+        if (!(error instanceof CommandError)) return;
+        this.#failure = error;
+        stop();
+      },
     });
     this.#restartUnheard();
     try {
@@ -212,6 +228,7 @@ class Serving implements AuthServer {
       this.#denyAll("events were lost");
       throw error;
     } finally {
+      ended.abort();
       signal?.removeEventListener("abort", stop);
       this.#stopped = true;
       this.#cancelAll("the connection to OpenVPN has ended");
@@ -220,7 +237,6 @@ class Serving implements AuthServer {
   }
 
   #onEvent(event: ManagementEvent): void {
-    if (this.#stopped) return;
     switch (event.type) {
       case "CLIENT":
         return this.#onClient(event);
@@ -233,6 +249,7 @@ class Serving implements AuthServer {
         if (this.#options.unheard === "restart") this.#heard = new Set();
         return;
       case "resumed":
+        this.#follow();
         return this.#restartUnheard();
       case "disconnected":
         return this.#cancelAll("the connection to OpenVPN has ended");
@@ -268,7 +285,7 @@ class Serving implements AuthServer {
   #restartUnheard(): void {
     this.#search?.abort();
     const heard = this.#heard;
-    if (heard === undefined) return;
+    if (heard === undefined || this.#stopped) return;
     const { signal } = this.#search = new AbortController();
     restartUnheard(this.#client, heard, { signal }).catch(() => {}).finally(() => {
       if (this.#heard === heard) this.#heard = undefined;
@@ -276,6 +293,7 @@ class Serving implements AuthServer {
   }
 
   #onRequest(event: ClientAuthEvent): void {
+    if (this.#stopped && this.#late === "leave") return;
     const { clientId, keyId, envFaults } = event;
     this.#heard?.add(clientId);
     const before = this.#open.get(clientId)?.get(keyId);
@@ -290,7 +308,9 @@ class Serving implements AuthServer {
     let requests = this.#open.get(clientId);
     if (requests === undefined) this.#open.set(clientId, requests = new Map());
     requests.set(keyId, request);
-    if (envFaults.length > 0) {
+    if (this.#stopped) {
+      this.#answer(request, request.deny(STOPPED, CLIENT_REASON));
+    } else if (envFaults.length > 0) {
       this.#fail(request, "unsound-env", `its environment is ${envFaults.join(", ")}`);
     } else if (event.kind === "REAUTH" && this.#isSame(request)) {
       this.#answer(request, request.accept());
@@ -359,8 +379,10 @@ class Serving implements AuthServer {
     try {
       await send();
     } catch (error) {
-      if (error instanceof ManagementError && !(error instanceof CommandError)) {
-        // The client is gone, or the connection.
+      const gone = error instanceof ManagementError && !(error instanceof CommandError) &&
+        error.code !== "timeout";
+      if (gone) {
+        // The client, or the connection.
         this.#counts[error.code === "stale" ? "stale" : "cancelled"]++;
         return;
       }
@@ -421,11 +443,7 @@ class Serving implements AuthServer {
   }
 
   #report(error: AuthError, request: ClientAuthRequest): void {
-    try {
-      this.#options.onError?.(error, request);
-    } catch {
-      // The next request is still to be answered.
-    }
+    tell(() => this.#options.onError?.(error, request));
   }
 }
 

@@ -322,27 +322,35 @@ test("provideCredentials() refuses an onError that it could not call", async () 
   await client.close();
 });
 
-test("provideCredentials() ignores what onError throws", async () => {
+test("provideCredentials() ignores what onError throws, at once or later", async () => {
+  const failures = [
+    () => {
+      throw new Error("x");
+    },
+    () => Promise.reject(new Error("y")),
+  ];
   const reasons = await unhandledDuring(async () => {
-    const daemon = simulateDaemon();
-    const [ours, theirs] = connPair();
-    daemon.serve(theirs);
-    const client = new ManagementClient(ours);
-    const told = Promise.withResolvers<void>();
-    provideCredentials(client, {
-      onError() {
-        told.resolve();
-        throw new Error("x");
-      },
-      needOk: () => true,
-    });
-    await client.ready;
-    daemon.needStr("a", "b").catch(() => {});
-    await told.promise;
-    daemon.restart();
-    assertEquals(await daemon.needOk("a", "b"), "ok");
-    await client.close();
-    await daemon.close();
+    for (const fail of failures) {
+      const daemon = simulateDaemon();
+      const [ours, theirs] = connPair();
+      daemon.serve(theirs);
+      const client = new ManagementClient(ours);
+      const told = Promise.withResolvers<void>();
+      provideCredentials(client, {
+        onError() {
+          told.resolve();
+          return fail();
+        },
+        needOk: () => true,
+      });
+      await client.ready;
+      daemon.needStr("a", "b").catch(() => {});
+      await told.promise;
+      daemon.restart();
+      assertEquals(await daemon.needOk("a", "b"), "ok");
+      await client.close();
+      await daemon.close();
+    }
   });
   assertEquals(reasons, []);
 });

@@ -17,6 +17,7 @@ import {
 } from "@trunkline/sockets/ovpn";
 import { simulateDaemon, type SimulatedDaemon } from "@trunkline/sockets/ovpn/testing";
 import { greetedPair, rejection } from "./ovpn_fake.ts";
+import { unhandledDuring } from "./unhandled.ts";
 
 const ALICE = { commonName: "alice", username: "al", password: "hunter2" };
 const REFUSED = "Authentication failed, try again later";
@@ -340,6 +341,45 @@ test("stop() denies open requests, or leaves them", async () => {
   }
 });
 
+test("stop() denies, or leaves, also requests that have come and were not read yet", async () => {
+  for (const open of ["deny", "leave"] as const) {
+    const [client, daemon] = await greetedPair();
+    await daemon.say(">CLIENT:CONNECT,0,1\r\n>CLIENT:ENV,END\r\n");
+    const pid = client.pid();
+    await daemon.answer("pid", "SUCCESS: pid=7\r\n");
+    await pid;
+    const server = serveAuth(client, (request) => request.accept());
+    const stopped = server.stop({ open });
+    await daemon.answer("state on", "SUCCESS: on\r\n");
+    if (open === "deny") {
+      const line = `client-deny 0 1 "this server is not served any more" "${REFUSED}"`;
+      await daemon.answer(line, "SUCCESS: client-deny command succeeded\r\n");
+    }
+    assertEquals(await daemon.pending(), false);
+    await stopped;
+    assertEquals(server.counts.denied, open === "deny" ? 1 : 0);
+    await client.close();
+  }
+});
+
+test("serveAuth() ignores what onError throws, at once or later", async () => {
+  const reasons = await unhandledDuring(async () => {
+    const onError = (error: AuthError) => {
+      if (error.code === "handler") throw new Error("x");
+      return Promise.reject(new Error("y"));
+    };
+    const handler = (request: ClientAuthRequest) => {
+      if (request.commonName === "bob") return undefined as unknown as AuthDecision;
+      throw new Error("z");
+    };
+    await withServer(handler, async ({ daemon }) => {
+      assertEquals((await daemon.clientConnects(ALICE).decision).kind, "denied");
+      assertEquals((await daemon.clientConnects({ commonName: "bob" }).decision).kind, "denied");
+    }, { onError });
+  });
+  assertEquals(reasons, []);
+});
+
 test("challenge() asks by denying, and the answers of challenges are read", async () => {
   const handler: AuthHandler = (request) => {
     const { dynamicResponse, staticResponse } = request;
@@ -441,5 +481,11 @@ test("serveAuth() refuses limits that are none, and what it could not call", asy
   for (const limit of ["timeoutMs", "maxConcurrent", "maxWaiting"]) {
     assertThrows(() => serveAuth(client, (it) => it.accept(), { [limit]: 0 }), RangeError);
   }
+  for (const name of ["reauth", "unheard"]) {
+    assertThrows(() => serveAuth(client, (it) => it.accept(), { [name]: "no" }), TypeError, name);
+  }
+  const server = serveAuth(client, (it) => it.accept());
+  const open = "no" as "deny";
+  assert(await rejection(server.stop({ open })) instanceof TypeError);
   await client.close();
 });
