@@ -24,13 +24,20 @@ const HARMLESS_COMMANDS: ReadonlySet<string> = new Set(
     "proxy quit remote remote-entry-count remote-entry-get signal state status test verb " +
     "version").split(" "),
 );
-const LOGGED_SECRET = /CRV1:|SESS_ID_|WEB_AUTH:|OPEN_URL:/;
+/** Their names are no secrets. */
+const SECRET_COMMAND =
+  /^(?:client-(?:deny|kill|pending-auth)|cr-response|needstr|pk-sig|push-update-\w+|rsa-sig|username) /;
+// The last is what a server logs.
+const LOGGED_SECRET = /CRV1:|SESS_ID_|WEB_AUTH:|OPEN_URL:|CR response was sent by client \('/;
 
 /** A text of OpenVPN's log as far as there is no secret in it. Every `LOG` event goes through it. */
 export function loggedWithoutSecrets(text: string): string {
   if (text.startsWith(LOGGED_COMMAND)) {
-    const [name = ""] = text.slice(LOGGED_COMMAND.length).split(/[ ']/, 1);
-    if (!HARMLESS_COMMANDS.has(name)) return `${LOGGED_COMMAND}${REDACTED}`;
+    const command = text.slice(LOGGED_COMMAND.length);
+    const [name = ""] = command.split(/[ ']/, 1);
+    if (!HARMLESS_COMMANDS.has(name)) {
+      return `${LOGGED_COMMAND}${SECRET_COMMAND.exec(command)?.[0] ?? ""}${REDACTED}`;
+    }
   }
   const found = LOGGED_SECRET.exec(text);
   return found ? `${text.slice(0, found.index + found[0].length)}${REDACTED}` : text;

@@ -210,6 +210,7 @@ class Provider {
   async #need(event: PasswordNeedEvent, open: Open): Promise<void> {
     const { name } = event;
     const what = `Need '${name}' ${event.what}`;
+    const challenge = this.#challenge?.name === name ? this.#challenge : undefined;
     const { username, password } = await this.#answerNeed(event, what, open);
     if (event.what !== "password") requireText(what, username);
     if (event.what !== "username") requireText(what, password);
@@ -221,7 +222,8 @@ class Provider {
       open.sending();
       await this.#client.sendPassword(name, password, { signal });
     });
-    if (event.what === "username/password" && this.#challenge?.name === name) {
+    // The next one may have come before the reply to this answer, in the same chunk.
+    if (event.what === "username/password" && this.#challenge === challenge) {
       this.#challenge = undefined;
     }
   }

@@ -519,3 +519,29 @@ test("provideCredentials() calls the methods of an object on it", async () => {
   await client.close();
   await daemon.close();
 });
+
+test("a dynamic challenge that comes with the reply to the password is answered", async () => {
+  for (let round = 0; round < 2; round++) {
+    const daemon = simulateDaemon();
+    const [ours, theirs] = connPair();
+    daemon.serve(theirs);
+    const client = new ManagementClient(ours);
+    provideCredentials(client, {
+      auth: () => ({ username: "al", password: "secret" }),
+      challenge: ({ message }) => `answer to ${message}`,
+      onError: () => {},
+    });
+    assertEquals((await daemon.askPassword("Auth")).password, "secret");
+    // Nobody has read the reply to it yet.
+    daemon.verificationFailed("Auth", "CRV1:R,E:one:YWw=:One?");
+    daemon.state("RECONNECTING", "auth-failure");
+    assertEquals((await daemon.askPassword("Auth")).password, "CRV1::one::answer to One?");
+    daemon.verificationFailed("Auth", "CRV1:R,E:two:YWw=:Two?");
+    assertEquals((await daemon.askPassword("Auth")).password, "CRV1::two::answer to Two?");
+    await client.pid();
+    // A challenge is answered once.
+    assertEquals((await daemon.askPassword("Auth")).password, "secret");
+    await client.close();
+    await daemon.close();
+  }
+});
