@@ -346,7 +346,8 @@ test("describeEvent() leaves secrets out", () => {
     "INFOMSG:CR_TEXT:R,E:PIN?": "INFOMSG: CR_TEXT:R,E:PIN?",
     "INFOMSG:hunter2": "INFOMSG: [redacted]",
     "REMOTE:::1,8443,tcp6-client": "REMOTE: ::1,8443,tcp6-client",
-    "LOG:1,D,MANAGEMENT: CMD 'cr-response hunter2'": "LOG: 1,D,MANAGEMENT: CMD '[redacted]",
+    "LOG:1,D,MANAGEMENT: CMD 'cr-response hunter2'":
+      "LOG: 1,D,MANAGEMENT: CMD 'cr-response [redacted]",
     "LOG:1,D,MANAGEMENT: CMD 'client-pending-auth 0 1 hunter2'":
       "LOG: 1,D,MANAGEMENT: CMD 'client-pending-auth [redacted]",
     "LOG:1,,CR response was sent by client ('hunter2')":
