@@ -19,7 +19,7 @@ export interface PersistOptions {
 
 /**
  * Sends a command, and again a second after each `timeout`, which need not end a connection (`onTimeout: "keep"`), until it has succeeded
- * once. Gives a function that sends it at once unless that is done or under way: for the `resumed` of a client that connects
+ * once. Gives a function that sends it at once unless that is done or under way: for the `connected` and `resumed` of a client that connects
  * again, since other failures end with their connection.
  */
 export function persist(

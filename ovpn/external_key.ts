@@ -129,6 +129,8 @@ class Provider {
         if (await this.#certificate.repeats(event)) return;
         this.#sign.withdraw();
         return this.#certificate.open(event, (open) => this.#give(event, open));
+      // At `connected`, so that it waits for the set-up and goes out before what is called after that.
+      case "connected":
       case "resumed":
         return this.#announce();
       case "STATE":

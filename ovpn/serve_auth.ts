@@ -246,6 +246,8 @@ class Serving implements AuthServer {
       case "HOLD":
         return this.#cancelAll("OpenVPN has restarted");
       case "connected":
+        // It waits for the set-up, and is sent before what is called after that.
+        this.#follow();
         if (this.#options.unheard === "restart") this.#heard = new Set();
         return;
       case "resumed":
