@@ -3,10 +3,18 @@
  *
  * @module
  */
-import type { WaitOptions } from "../adapters/types.ts";
-import { killOfEra, statusOfEra } from "./_status_kill.ts";
+import { killOfEra, type StatusOfEra, statusOfEra } from "./_status_kill.ts";
 import type { ManagementClient } from "./client.ts";
 import { ManagementError } from "./errors.ts";
+
+/** The pause after a reply that was late, in milliseconds. */
+const RETRY_MS = 1000;
+
+/** Options of {@linkcode restartUnheard}. */
+export interface SearchOptions {
+  /** Ends it. */
+  readonly signal: AbortSignal;
+}
 
 /**
  * Has those clients log in again: they would wait for a minute. `heard` are the CIDs whose `CONNECT` has come. Rejects when `signal` fires.
@@ -14,21 +22,37 @@ import { ManagementError } from "./errors.ts";
 export async function restartUnheard(
   client: ManagementClient,
   heard: ReadonlySet<string>,
-  { signal }: WaitOptions,
+  { signal }: SearchOptions,
 ): Promise<void> {
-  const { status, era } = await statusOfEra(client, { signal });
+  const { status, era } = await report(client, { signal });
   // All events that came before the report are taken first.
   await new Promise((resolve) => setTimeout(resolve, 0));
   for (const { clientId, username, authenticated } of status.clients) {
     // Without a name there was no CONNECT yet.
     if (clientId === undefined || username === undefined || authenticated !== false) continue;
     if (heard.has(clientId)) continue;
-    signal?.throwIfAborted();
+    signal.throwIfAborted();
     try {
       await killOfEra(client, clientId, undefined, { era, signal });
     } catch (error) {
       // It has left, or came again.
       if (!(error instanceof ManagementError)) throw error;
     }
+  }
+}
+
+/** A late reply need not end the connection (`onTimeout: "keep"`). */
+async function report(
+  client: ManagementClient,
+  { signal }: SearchOptions,
+): Promise<StatusOfEra> {
+  for (;;) {
+    try {
+      return await statusOfEra(client, { signal });
+    } catch (error) {
+      if (!(error instanceof ManagementError && error.code === "timeout")) throw error;
+    }
+    await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+    signal.throwIfAborted();
   }
 }

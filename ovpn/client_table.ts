@@ -212,10 +212,10 @@ export class ClientTable implements Disposable {
     for (;;) {
       try {
         for await (const event of this.#events) {
-          if (event.type === "resumed") {
-            for (const again of this.#settings) again();
-            this.refresh().catch(() => {});
-          } else if (this.#rows.see(event)) this.#refreshSoon();
+          // Called then, they wait for the set-up, and go out before what is called after that.
+          if (event.type === "connected") { for (const again of this.#settings) again(); }
+          if (event.type === "resumed") this.refresh().catch(() => {});
+          else if (this.#rows.see(event)) this.#refreshSoon();
         }
         return this.close();
       } catch {

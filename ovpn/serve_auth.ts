@@ -57,7 +57,7 @@ export interface AuthCounts {
   readonly accepted: number;
   /** Denied, by the handler or without it. */
   readonly denied: number;
-  /** Withdrawn before there was a decision. */
+  /** Withdrawn before there was a decision, or while it was sent and the connection ended: whether it arrived is not known. */
   readonly cancelled: number;
   /** Decided too late: the client was gone, and the answer was not sent. */
   readonly stale: number;

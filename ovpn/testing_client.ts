@@ -44,7 +44,7 @@ export interface PendingAuth {
 
 /** A client of a simulated server, made by `SimulatedDaemon.clientConnects`. */
 export interface SimulatedClient {
-  /** The CID. CIDs begin at 0 again when the server restarts. */
+  /** The CID, as a number; events and tables have it as text. CIDs begin at 0 again when the server restarts. */
   readonly clientId: number;
   /** The id of its newest key: 1, and 3, 4, ... as it renews it. */
   readonly keyId: number;

@@ -221,3 +221,20 @@ test("provideCredentials() answers a challenge over the next connection, but not
     await other.close();
   }
 });
+
+test("serveAuth() looks again for clients that nobody heard when the report was late", async () => {
+  const [client, daemon] = await greetedPair({ ...KEEP, timeoutMs: 30 });
+  const server = serveAuth(client, (request) => request.accept(), { unheard: "restart" });
+  const columns = "Common Name\tReal Address\tVirtual Address\tBytes Received\tBytes Sent\t" +
+    "Username\tClient ID\tData Channel Cipher";
+  const report = `TITLE\tOpenVPN\r\nHEADER\tCLIENT_LIST\t${columns}\r\n` +
+    "CLIENT_LIST\tal\t192.0.2.1:5\t\t1\t2\tal\t7\tBF-CBC\r\nEND\r\n";
+  await daemon.answer("state on", OK);
+  assertEquals(await daemon.hear(), "status 3");
+  await new Promise((resolve) => setTimeout(resolve, 60));
+  await daemon.say(report);
+  await daemon.answer("status 3", report);
+  await daemon.answer("client-kill 7", OK);
+  await server.stop();
+  await client.close();
+});
