@@ -18,7 +18,7 @@ interface Client {
   /** Of its requests, the newest last; none if it was let in without one. */
   readonly keyIds: string[];
   /** Whether another client had this CID before. */
-  readonly reused: boolean;
+  reused: boolean;
   established: boolean;
 }
 
@@ -43,6 +43,8 @@ type Doubt = keyof typeof WHY;
 export class ClientRegistry {
   readonly #clients = new Map<string, Client>();
   readonly #remembered: Set<string>;
+  /** Whether those ids are good: nothing has restarted since. */
+  #sameRun = false;
   /** Another object each time that CIDs begin anew. */
   era: object = {};
   /** Whom an event was about, for as long as somebody has that event. */
@@ -51,6 +53,12 @@ export class ClientRegistry {
   /** `remembered` are the CIDs of earlier connections to the same OpenVPN; it is kept up. */
   constructor(remembered: Set<string> = new Set()) {
     this.#remembered = remembered;
+  }
+
+  /** The CIDs of earlier connections are those of the same clients, until OpenVPN restarts. */
+  continueRun(): void {
+    this.#sameRun = true;
+    for (const client of this.#clients.values()) client.reused = false;
   }
 
   /** Takes an event as it comes, and not when its environment is complete. */
@@ -114,7 +122,7 @@ export class ClientRegistry {
     decision: boolean,
   ): readonly Doubt[] {
     if (client === undefined) {
-      if (this.#remembered.has(clientId)) return ["ended-client"];
+      if (this.#remembered.has(clientId) && !this.#sameRun) return ["ended-client"];
       return decision ? ["unannounced-client"] : [];
     }
     const doubts: Doubt[] = client.reused ? ["reused-client"] : [];
@@ -124,6 +132,7 @@ export class ClientRegistry {
 
   #restart(): void {
     this.#clients.clear();
+    this.#sameRun = false;
     this.era = {};
   }
 
@@ -160,7 +169,7 @@ export class ClientRegistry {
   }
 
   #create(clientId: string, ...keyIds: string[]): Client {
-    const reused = this.#remembered.delete(clientId);
+    const reused = this.#remembered.delete(clientId) && !this.#sameRun;
     this.#remembered.add(clientId);
     if (this.#remembered.size > MAX_REMEMBERED_CLIENTS) {
       for (const oldest of this.#remembered) {

@@ -59,8 +59,13 @@ interface Era {
 }
 
 interface Waiter {
+  /** Of the call. */
+  readonly order: number;
+  /** The connection that it may be sent over, if not any. */
+  readonly only: Era | undefined;
   run(session: Session): void;
-  reject(error: Error): void;
+  /** Without an error because that connection is over. */
+  reject(error?: Error): void;
 }
 
 /** See {@linkcode ReconnectingClient} for what it guarantees. */
@@ -88,7 +93,9 @@ export class Reconnector implements Link {
   /** The CIDs that were told, over all connections. */
   readonly #clientIds = new Set<string>();
   #strayReplies = 0;
-  #holdTimer: ReturnType<typeof setTimeout> | undefined;
+  #calls = 0;
+  /** Ends the release of a hold that is under way. */
+  #release = new AbortController();
 
   constructor(connect: Connector, options: ReconnectSettings, events: Broadcast) {
     this.#connect = connect;
@@ -117,23 +124,34 @@ export class Reconnector implements Link {
   async execute(name: string, turn: Turn, options: CommandOptions = {}): Promise<CommandReply> {
     const { signal, timeoutMs = this.#options.timeoutMs } = options;
     requireLimit("timeoutMs", timeoutMs);
-    if (name === "log") this.#resumption.allow = options.allow;
     const deadline = performance.now() + timeoutMs;
+    const order = this.#calls++;
     const namesClient = CLIENT_COMMANDS.has(name);
     let session: Session | undefined;
     let taken = false;
-    const send = (next: Session): Promise<CommandReply> => {
+    let parameters: readonly string[] = [];
+    const noting = (turn: Turn): Turn => (peer) => {
+      taken = true;
+      const step = turn(peer);
+      if ("ask" in step) return { ask: step.ask, then: noting(step.then) };
+      ({ parameters } = step);
+      return step;
+    };
+    const send = async (next: Session): Promise<CommandReply> => {
       session = next;
-      return next.execute(name, (peer) => {
-        taken = true;
-        return turn(peer);
-      }, options);
+      const reply = await next.execute(name, noting(turn), options);
+      if (name === "log" && parameters.slice(1, 3).includes("on")) {
+        this.#resumption.allow = options.allow;
+      }
+      return reply;
     };
     for (;;) {
       try {
         if (this.#session !== undefined) return await send(this.#session);
-        if (namesClient && this.#connectedBefore) throw notCarried(name);
-        return await this.#later(name, send, { signal, deadline });
+        const era = this.#era?.heard ? this.#era : undefined;
+        if (namesClient && this.#connectedBefore && era === undefined) throw notCarried(name);
+        const only = namesClient ? era : undefined;
+        return await this.#later(name, send, { order, only, signal, deadline });
       } catch (error) {
         const ended = session !== undefined && session !== this.#session;
         if (taken || namesClient || signal?.aborted || !ended) throw error;
@@ -142,21 +160,33 @@ export class Reconnector implements Link {
     }
   }
 
-  /** Sends over the next connection, in the order of the calls. */
+  /** Sends over the next connection, or over that of the era `only`, in the order of the calls. */
   async #later(
     name: string,
     send: (session: Session) => Promise<CommandReply>,
-    { signal, deadline }: { readonly signal: AbortSignal | undefined; readonly deadline: number },
+    { order, only, signal, deadline }: Pick<Waiter, "order" | "only"> & WaitOptions & {
+      readonly deadline: number;
+    },
   ): Promise<CommandReply> {
     if (this.#end !== undefined) throw this.#end;
     const { promise, resolve, reject } = Promise.withResolvers<CommandReply>();
+    const stop = () => {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", onAbort);
+      this.#waiters.delete(waiter);
+    };
     const waiter: Waiter = {
+      order,
+      only,
       // At once: what is called later must not overtake it.
       run: (session) => {
         stop();
         resolve(send(session));
       },
-      reject,
+      reject: (error = notCarried(name)) => {
+        stop();
+        reject(error);
+      },
     };
     const onAbort = () => {
       const text = `${name}: aborted`;
@@ -166,19 +196,10 @@ export class Reconnector implements Link {
       const text = `${name}: there was no connection to OpenVPN in time`;
       waiter.reject(new ManagementError("disconnected", text, { cause: this.#error }));
     }, Math.max(0, deadline - performance.now()));
+    this.#waiters.add(waiter);
     if (signal?.aborted) onAbort();
     else signal?.addEventListener("abort", onAbort, { once: true });
-    this.#waiters.add(waiter);
-    const stop = () => {
-      clearTimeout(timer);
-      signal?.removeEventListener("abort", onAbort);
-      this.#waiters.delete(waiter);
-    };
-    try {
-      return await promise;
-    } finally {
-      stop();
-    }
+    return await promise;
   }
 
   async #run(): Promise<void> {
@@ -204,7 +225,7 @@ export class Reconnector implements Link {
       this.#leave(error, attempts, retryMs);
       if (this.#end !== undefined) return;
       if (retryMs === undefined) return this.#finish(error);
-      await this.#pause(retryMs);
+      await pause(retryMs, this.#closing.signal);
     }
   }
 
@@ -228,7 +249,7 @@ export class Reconnector implements Link {
         // Whoever waits for commands gives up by himself, and an end would do more harm.
         this.dropHurts ? MAX_TIMEOUT_MS : this.#options.timeoutMs,
       );
-      if (era.over) resumed.forget();
+      if (era.over || this.#end !== undefined) resumed.forget();
       else {
         resumedAt = performance.now();
         const ms = lostAt === undefined ? undefined : Math.round(resumedAt - lostAt);
@@ -277,7 +298,8 @@ export class Reconnector implements Link {
       end: () => {
         era.over = true;
         this.#session = undefined;
-        clearTimeout(this.#holdTimer);
+        this.#release.abort();
+        for (const waiter of [...this.#waiters]) if (waiter.only === era) waiter.reject();
       },
     };
     const clients = new ClientRegistry(this.#clientIds);
@@ -291,26 +313,28 @@ export class Reconnector implements Link {
     this.#resumption.see(event);
     if (event.type === "FATAL" || event.type === "STATE" && event.name === "EXITING") {
       era.exiting = true;
-    } else if (event.type === "HOLD") this.#onHold(event, era);
+    } else if (event.type === "HOLD") this.#onHold(event);
   }
 
-  #onHold({ waitSeconds = 0 }: HoldEvent, era: Era): void {
-    clearTimeout(this.#holdTimer);
+  #onHold({ waitSeconds = 0 }: HoldEvent): void {
+    this.#release.abort();
     const { hold } = this.#options;
     if (hold === "leave" || hold === "again" && !this.#resumption.released) return;
-    this.#releaseAfter(Math.min(waitSeconds, MAX_HOLD_SECONDS) * 1000, era);
+    const ms = Math.min(waitSeconds, MAX_HOLD_SECONDS) * 1000;
+    this.#releaseAfter(ms, (this.#release = new AbortController()).signal);
   }
 
-  #releaseAfter(ms: number, era: Era): void {
-    const timer = this.#holdTimer = setTimeout(() => {
-      new Commands(this, this.#events).holdRelease().catch(({ code }: ManagementError) => {
-        // Another reply is late, or the set-up takes its time.
-        const again = code === "timeout" || code === "disconnected";
-        if (again && !era.over && this.#holdTimer === timer) {
-          this.#releaseAfter(RELEASE_RETRY_MS, era);
-        }
-      });
-    }, ms);
+  /** `signal` fires when that hold is over, or its connection. */
+  async #releaseAfter(ms: number, signal: AbortSignal): Promise<void> {
+    await pause(ms, signal);
+    try {
+      if (!signal.aborted) await new Commands(this, this.#events).holdRelease({ signal });
+    } catch (error) {
+      // Another reply is late, or the set-up takes its time.
+      const { code } = error as ManagementError;
+      const again = code === "timeout" || code === "disconnected";
+      if (again && !signal.aborted) await this.#releaseAfter(RELEASE_RETRY_MS, signal);
+    }
   }
 
   #resume(
@@ -319,13 +343,13 @@ export class Reconnector implements Link {
     gap: ConnectionGap | undefined,
   ): void {
     if (gap?.restartedByDisconnect) this.dropHurts = session.keep = true;
-    // The same ids are the same clients.
-    if (gap?.daemon === "same") this.#clientIds.clear();
+    if (gap?.daemon === "same") session.clients.continueRun();
     this.#error = undefined;
     this.#session = session;
     this.#connectedBefore = true;
     this.#ready.resolve();
-    for (const waiter of this.#waiters) waiter.run(session);
+    const waiters = [...this.#waiters].sort((a, b) => a.order - b.order);
+    for (const waiter of waiters) waiter.run(session);
     this.#events.push(ownEvent("resumed", { gap, refused }));
   }
 
@@ -345,20 +369,6 @@ export class Reconnector implements Link {
     );
   }
 
-  #pause(ms: number): Promise<void> {
-    const { signal } = this.#closing;
-    return new Promise((resolve) => {
-      if (signal.aborted) return resolve();
-      const done = () => {
-        clearTimeout(timer);
-        signal.removeEventListener("abort", done);
-        resolve();
-      };
-      const timer = setTimeout(done, ms);
-      signal.addEventListener("abort", done, { once: true });
-    });
-  }
-
   /** It was given up. */
   #finish(cause: Error): void {
     const error = cause instanceof ManagementError
@@ -371,7 +381,7 @@ export class Reconnector implements Link {
   #stop(error: ManagementError): void {
     this.#end = error;
     this.#ready.reject(error);
-    for (const waiter of this.#waiters) waiter.reject(error);
+    for (const waiter of [...this.#waiters]) waiter.reject(error);
     this.#events.end();
   }
 
@@ -379,7 +389,7 @@ export class Reconnector implements Link {
     if (this.#end === undefined) {
       const error = new ManagementError("closed", "the client is closed");
       this.#end = error;
-      clearTimeout(this.#holdTimer);
+      this.#release.abort();
       this.#closing.abort(error);
       await this.#era?.session.close();
       this.#stop(error);
@@ -392,4 +402,18 @@ export class Reconnector implements Link {
 function notCarried(name: string): ManagementError {
   const text = "there is no connection, and over the next one the same ids may be another client's";
   return new ManagementError("disconnected", `${name}: ${text}`);
+}
+
+/** Resolves after that time, or when `signal` fires. */
+function pause(ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) return resolve();
+    const done = () => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", done);
+      resolve();
+    };
+    const timer = setTimeout(done, ms);
+    signal.addEventListener("abort", done, { once: true });
+  });
 }

@@ -251,6 +251,7 @@ export class Session implements Link, Peer {
     const { name, timeoutMs } = call;
     const text = `${name}: not sent within ${timeoutMs} ms, since the reply to ` +
       `${this.#current?.name} is late`;
+    clearTimeout(call.timer);
     call.timer = setTimeout(() => {
       // Once it was taken, its reply has a timer of its own.
       if (this.#queue.includes(call)) this.#cancel(call, new ManagementError("timeout", text));
@@ -336,6 +337,7 @@ export class Session implements Link, Peer {
 
   #complete(exchange: Exchange): void {
     this.#current = undefined;
+    if (this.#late) { for (const { timer } of this.#queue) clearTimeout(timer); }
     this.#late = false;
     clearTimeout(this.#timer);
     const { reply } = exchange;
