@@ -37,9 +37,8 @@ export function answerEvents(
   const run = async () => {
     try {
       for await (const event of events) {
-        // What is still open is asked for again over the next connection.
+        await onEvent(event);
         if (event.type === "disconnected") { for (const slot of slots) slot.withdraw(); }
-        else await onEvent(event);
       }
     } finally {
       signal?.removeEventListener("abort", stop);
@@ -76,6 +75,11 @@ export class Slot {
 
   constructor(report: Report) {
     this.#report = report;
+  }
+
+  /** Whether a request is being answered. */
+  get busy(): boolean {
+    return this.#request !== undefined && !this.#request.settled;
   }
 
   /** Whether this is the request that is being answered, told once more. `whole` counts an answered one, too. */

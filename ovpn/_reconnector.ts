@@ -148,7 +148,7 @@ export class Reconnector implements Link {
     for (;;) {
       try {
         if (this.#session !== undefined) return await send(this.#session);
-        const era = this.#era?.heard ? this.#era : undefined;
+        const era = this.#era?.heard && !this.#era.over ? this.#era : undefined;
         if (namesClient && this.#connectedBefore && era === undefined) throw notCarried(name);
         const only = namesClient ? era : undefined;
         return await this.#later(name, send, { order, only, signal, deadline });

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { killOfEra, type StatusOfEra, statusOfEra } from "./_status_kill.ts";
+import { killOfEra, statusOfEra } from "./_status_kill.ts";
 import type { ManagementClient } from "./client.ts";
 import { ManagementError } from "./errors.ts";
 
@@ -17,14 +17,31 @@ export interface SearchOptions {
 }
 
 /**
- * Has those clients log in again: they would wait for a minute. `heard` are the CIDs whose `CONNECT` has come. Rejects when `signal` fires.
+ * Has those clients log in again: they would wait for a minute. `heard` are the CIDs whose `CONNECT` has come. Rejects when `signal` fires. A
+ * reply that is late need not end the connection (`onTimeout: "keep"`): then it begins again.
  */
 export async function restartUnheard(
   client: ManagementClient,
   heard: ReadonlySet<string>,
+  options: SearchOptions,
+): Promise<void> {
+  for (;;) {
+    try {
+      return await search(client, heard, options);
+    } catch (error) {
+      if (!(error instanceof ManagementError && error.code === "timeout")) throw error;
+    }
+    await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+    options.signal.throwIfAborted();
+  }
+}
+
+async function search(
+  client: ManagementClient,
+  heard: ReadonlySet<string>,
   { signal }: SearchOptions,
 ): Promise<void> {
-  const { status, era } = await report(client, { signal });
+  const { status, era } = await statusOfEra(client, { signal });
   // All events that came before the report are taken first.
   await new Promise((resolve) => setTimeout(resolve, 0));
   for (const { clientId, username, authenticated } of status.clients) {
@@ -35,24 +52,8 @@ export async function restartUnheard(
     try {
       await killOfEra(client, clientId, undefined, { era, signal });
     } catch (error) {
-      // It has left, or came again.
-      if (!(error instanceof ManagementError)) throw error;
+      // Otherwise it has left, or came again.
+      if (!(error instanceof ManagementError) || error.code === "timeout") throw error;
     }
-  }
-}
-
-/** A late reply need not end the connection (`onTimeout: "keep"`). */
-async function report(
-  client: ManagementClient,
-  { signal }: SearchOptions,
-): Promise<StatusOfEra> {
-  for (;;) {
-    try {
-      return await statusOfEra(client, { signal });
-    } catch (error) {
-      if (!(error instanceof ManagementError && error.code === "timeout")) throw error;
-    }
-    await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
-    signal.throwIfAborted();
   }
 }

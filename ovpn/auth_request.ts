@@ -14,7 +14,7 @@ import type { WaitOptions } from "../adapters/types.ts";
  * - `timeout`: there was no decision in time
  * - `too-many`: more requests than `maxWaiting` waited for the handler
  * - `unreadable-response`: the client's answer to a question is not base64 of UTF-8
- * - `not-sent`: OpenVPN did not take the answer, or did not say so in time; `cause` is a {@linkcode ManagementError}
+ * - `not-sent`: OpenVPN did not take the answer, or did not say so in time, or it waited too long to be sent; `cause` is a {@linkcode ManagementError}
  */
 export type AuthErrorCode =
   | "unsound-env"

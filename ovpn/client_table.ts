@@ -213,7 +213,9 @@ export class ClientTable implements Disposable {
       try {
         for await (const event of this.#events) {
           // Called then, they wait for the set-up, and go out before what is called after that.
-          if (event.type === "connected") { for (const again of this.#settings) again(); }
+          if (event.type === "connected" || event.type === "resumed") {
+            for (const again of this.#settings) again();
+          }
           if (event.type === "resumed") this.refresh().catch(() => {});
           else if (this.#rows.see(event)) this.#refreshSoon();
         }

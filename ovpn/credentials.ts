@@ -121,7 +121,12 @@ class Provider {
   }
 
   async see(event: ManagementEvent): Promise<void> {
-    if (event.type === "connected") {
+    if (event.type === "disconnected") {
+      // What OpenVPN itself waits for it asks again, but not what its server does.
+      if (!this.#pending.busy) return;
+      const text = "INFOMSG: the connection ended before the answer to the server was sent";
+      report(this.#report, new AnswerError("not-sent", text, { cause: event.error }));
+    } else if (event.type === "connected") {
       // Only `resumed` tells whose questions these are: a challenge of one process is not for another.
       this.#early = [];
     } else if (event.type === "resumed") {

@@ -47,7 +47,7 @@ const DEFAULT_MAX_DELAY_MS = 30_000;
  * 3. Among the events are its own: `connected`, `resumed` with what may have been missed, `disconnected`, `connect-failed`. Iterations go
  *    on; nothing else tells of a lost connection.
  * 4. A command that is called without a connection waits for one, for `timeoutMs` at most: then `disconnected`. One that was sent when the
- *    connection ended rejects, since nobody knows whether it was carried out; one that was not is sent over the next connection.
+ *    connection ended rejects, since nobody knows whether it was carried out; one that was not is sent over the next connection (but see 5).
  * 5. Ids of clients are good for one connection, since OpenVPN may have restarted: an answer to an event of an earlier one is refused as
  *    `stale`, one by ids that were told on an earlier one by a {@linkcode GuardError}; and without a connection such commands do not
  *    wait: `disconnected`.

@@ -390,7 +390,12 @@ class Serving implements AuthServer {
       }
       this.#counts.failed++;
       return this.#report(
-        authError(request, "not-sent", "OpenVPN did not take the answer", error),
+        authError(
+          request,
+          "not-sent",
+          "the answer was not sent, or OpenVPN did not take it",
+          error,
+        ),
         request,
       );
     }

@@ -2,10 +2,16 @@
 import { assertEquals } from "@std/assert";
 import { test } from "node:test";
 import { type Conn, connPair } from "@trunkline/sockets/auto";
-import { type ManagementError, ReconnectingClient } from "@trunkline/sockets/ovpn";
+import {
+  type ClientAuthEvent,
+  type ManagementError,
+  ReconnectingClient,
+  type ReconnectOptions,
+} from "@trunkline/sockets/ovpn";
 import { simulateDaemon } from "@trunkline/sockets/ovpn/testing";
 import { FakeDaemon, GREETING, rejection } from "./ovpn_fake.ts";
 import { FAST, start, until } from "./ovpn_reconnecting.ts";
+import { unhandledDuring } from "./unhandled.ts";
 
 test("a command in flight is lost with its connection, one in the queue is not", async () => {
   const conns: FakeDaemon[] = [];
@@ -201,4 +207,134 @@ test("events of connections that nobody has read are forgotten with the next one
   assertEquals(types, ["connected", "INFO", "resumed"]);
   await client.close();
   await daemon.close();
+});
+
+/** A client of daemons that a test speaks for; `next()` is the next of them, which has greeted. */
+function scripted(options: ReconnectOptions = {}) {
+  const conns: FakeDaemon[] = [];
+  const client = new ReconnectingClient(() => {
+    const [ours, theirs] = connPair();
+    conns.push(new FakeDaemon(theirs));
+    return Promise.resolve(ours);
+  }, { ...FAST, closeTimeoutMs: 10, ...options });
+  let count = 0;
+  const next = async () => {
+    const index = count++;
+    while (conns[index] === undefined) await new Promise((resolve) => setTimeout(resolve, 1));
+    await conns[index].say(GREETING);
+    return conns[index];
+  };
+  const end = async () => {
+    await client.close();
+    for (const { conn } of conns) conn.abort();
+  };
+  return { client, next, end };
+}
+
+const STATES = "SUCCESS: on\r\nEND\r\n";
+const PID = "SUCCESS: pid=1\r\n";
+const CONNECT = ">CLIENT:CONNECT,0,1\r\n>CLIENT:ENV,END\r\n";
+
+test("a client that comes while a later connection is set up is answered over it, or not at all", async () => {
+  const { client, next, end } = scripted();
+  const events = client.subscribe();
+  const first = await next();
+  await first.answer("state on all", STATES);
+  await first.answer("pid", PID);
+  await client.ready;
+  first.conn.abort();
+
+  const second = await next();
+  await second.answer("state on all", STATES);
+  await second.say(CONNECT);
+  const early = await until(events, "CLIENT");
+  const lost = rejection<ManagementError>(client.clientAuthNt(early as ClientAuthEvent));
+  assertEquals(await second.hear(), "pid");
+  second.conn.abort();
+  assertEquals((await lost).code, "disconnected");
+
+  const third = await next();
+  await third.answer("state on all", STATES);
+  await third.say(CONNECT);
+  const event = await until(events, "CLIENT");
+  const accepted = client.clientAuthNt(event as ClientAuthEvent);
+  await third.answer("pid", PID);
+  await third.answer("client-auth-nt 0 1", "SUCCESS: done\r\n");
+  await accepted;
+  await end();
+});
+
+test("ids that were good after a reconnection are not after the next restart", async () => {
+  const { client, daemon, events, lose, end } = start({ mode: "server" });
+  await client.ready;
+  const ids = { clientId: "0", keyId: "1" };
+  daemon.clientConnects({ commonName: "alice" });
+  await until(events, "CLIENT");
+  assertEquals((await lose()).daemon, "same");
+  daemon.restart("SIGUSR1");
+  const bob = daemon.clientConnects({ commonName: "bob" });
+  while ((await until(events, "CLIENT")).kind !== "CONNECT");
+  assertEquals((await rejection(client.clientAuthNt(ids))).code, "stale");
+  await client.clientAuthNt(ids, { allow: ["reused-client"] });
+  assertEquals((await bob.decision).kind, "accepted");
+  await end();
+});
+
+test("commands that waited twice are sent in the order of their calls", async () => {
+  const { client, next, end } = scripted();
+  const waiting = [client.setMute(1), client.setMute(2)];
+  const first = await next();
+  await first.answer("state on all", STATES);
+  await first.answer("pid", PID);
+  await client.ready;
+  assertEquals(await first.hear(), "mute 1");
+  waiting.push(client.setMute(3));
+  first.conn.abort();
+  await rejection(waiting[0]!);
+  const second = await next();
+  await second.answer("state on all", STATES);
+  await second.answer("pid", PID);
+  await second.answer("mute 2", "SUCCESS: done\r\n");
+  await second.answer("mute 3", "SUCCESS: done\r\n");
+  await Promise.all(waiting.slice(1));
+  await end();
+});
+
+test("a command that is aborted in the turn of the set-up's end rejects once", async () => {
+  const unhandled = await unhandledDuring(async () => {
+    for (let hops = 0; hops < 16; hops++) {
+      const { client, next, end } = scripted();
+      const stop = new AbortController();
+      const aborted = rejection<ManagementError>(client.loadStats({ signal: stop.signal }));
+      const events = client.subscribe();
+      const daemon = await next();
+      await daemon.answer("state on all", STATES);
+      assertEquals(await daemon.hear(), "pid");
+      await daemon.say(`${PID}>ECHO:1,now\r\n`);
+      await until(events, "ECHO");
+      for (let hop = 0; hop < hops; hop++) await undefined;
+      stop.abort();
+      assertEquals((await aborted).code, "aborted");
+      await end();
+    }
+  });
+  assertEquals(unhandled, []);
+});
+
+test("the release of a hold that is over does not release the next one", async () => {
+  const { client, next, end } = scripted({ hold: "release" });
+  const events = client.subscribe();
+  const first = await next();
+  await first.say(">HOLD:Waiting for hold release:0\r\n");
+  assertEquals(await first.hear(), "state on all");
+  // It waits for the set-up, which fails.
+  await new Promise((resolve) => setTimeout(resolve, 10));
+  first.conn.abort();
+  const second = await next();
+  await second.say(">HOLD:Waiting for hold release:60\r\n");
+  await second.answer("state on all", STATES);
+  await second.answer("pid", PID);
+  await until(events, "resumed");
+  assertEquals(await second.pending(), false);
+  await end();
 });
