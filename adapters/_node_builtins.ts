@@ -69,9 +69,11 @@ export interface Stats {
   readonly ino: bigint;
   readonly dev: bigint;
   readonly mode: bigint;
+  readonly uid: bigint;
   readonly mtimeMs: bigint;
   readonly ctimeNs: bigint;
   isSocket(): boolean;
+  isDirectory(): boolean;
 }
 
 /** A `crypto.Cipheriv` for an AEAD. */
@@ -127,7 +129,7 @@ interface Builtins {
     ): Promise<{ readonly address: string; readonly family: number }>;
   };
   "node:fs/promises": {
-    mkdir(path: string): Promise<unknown>;
+    mkdir(path: string, options?: { readonly mode: number }): Promise<unknown>;
     mkdtemp(prefix: string): Promise<string>;
     chmod(path: string, mode: number): Promise<void>;
     link(from: string, to: string): Promise<void>;
@@ -135,6 +137,9 @@ interface Builtins {
     rmdir(path: string): Promise<void>;
     lstat(path: string, options: { bigint: true }): Promise<Stats>;
     stat(path: string, options: { bigint: true }): Promise<Stats>;
+  };
+  "node:os": {
+    tmpdir(): string;
   };
   "node:path": {
     resolve(path: string): string;
@@ -147,6 +152,8 @@ interface Builtins {
 
 interface ProcessLike {
   readonly platform: string;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  getuid?(): number;
   getBuiltinModule?(name: string): unknown;
 }
 
@@ -174,4 +181,14 @@ export function builtin<Name extends keyof Builtins>(name: Name): Builtins[Name]
 /** The operating system in node's words: `linux`, `darwin`, `win32`, ... */
 export function platform(): string {
   return processLike()?.platform ?? "unknown";
+}
+
+/** A variable of the environment. */
+export function environment(name: string): string | undefined {
+  return processLike()?.env[name];
+}
+
+/** The user that we are, where there are users. */
+export function userId(): number | undefined {
+  return processLike()?.getuid?.();
 }

@@ -24,8 +24,6 @@ export interface DecoderOptions extends DecodeOptions {
   readonly maxMessage?: number | undefined;
 }
 
-/** A message that takes less than this part of its chunk is copied, so that who keeps it does not keep the chunk. */
-const MIN_PART_OF_CHUNK = 1 / 4;
 /** Room for a message of which only the beginning is there; it doubles as more comes. */
 const FIRST_ROOM = 4096;
 const NOTHING = new Uint8Array();
@@ -62,7 +60,6 @@ export class MessageSplitter {
    * @throws {UdsError} `protocol` or `too-large`
    */
   push(chunk: Uint8Array, bodies: Uint8Array[]): void {
-    const minimum = chunk.buffer.byteLength * MIN_PART_OF_CHUNK;
     let at = 0;
     while (at < chunk.length) {
       if (this.#need === undefined) {
@@ -72,7 +69,7 @@ export class MessageSplitter {
       const need: number = this.#need;
       const part = chunk.subarray(at, at + need - this.#have);
       at += part.length;
-      if (part.length === need) bodies.push(need < minimum ? part.slice() : part);
+      if (part.length === need) bodies.push(part.slice());
       else if (!this.#gather(part, need)) return;
       else bodies.push(this.#room.subarray(0, need));
       this.#need = undefined;
@@ -135,8 +132,8 @@ export abstract class MessageDecoder<Message> {
   protected abstract decode(body: Uint8Array, options: DecodeOptions): Message;
 
   /**
-   * Takes the next bytes, at once; gives the messages that they complete. A large message may be a view of `chunk`, which is not to be
-   * changed then. After an error every later call gives the same one.
+   * Takes the next bytes, at once; gives the messages that they complete. `chunk` may be used again. After an error every later call
+   * gives the same one.
    *
    * @throws {UdsError} while iterating, behind the messages that were good: `protocol`, `too-large`
    */

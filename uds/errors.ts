@@ -45,3 +45,48 @@ export class UdsError extends Error {
     this.code = code;
   }
 }
+
+/** What a server said of a call that it could not, or would not, answer. */
+export type RemoteErrorCode =
+  | "error"
+  | "unknown-handler"
+  | "handler"
+  | "deadline"
+  | "cancelled"
+  | "overloaded"
+  | "too-large"
+  | "closing"
+  | "unauthorized"
+  | "unsupported"
+  | (string & Record<never, never>);
+
+/** Options of a {@linkcode RemoteError}. */
+export interface RemoteErrorOptions {
+  /** Anything that helps the caller. @default none */
+  readonly details?: Uint8Array | undefined;
+  /** Goes with it. @default none */
+  readonly metadata?: Readonly<Record<string, string>> | undefined;
+}
+
+/**
+ * The answer to a call was an error. A handler throws one to choose `remoteCode`, `details` and `metadata`; anything else that it throws is
+ * `handler`, with the text `handler(<name>) error: <message>`.
+ */
+export class RemoteError extends UdsError {
+  /** The name of the class. */
+  override readonly name: string = "RemoteError";
+  /** The server's code; `error` from one that has no codes, as the Go package. */
+  readonly remoteCode: RemoteErrorCode;
+  /** What the server gave along. */
+  readonly details: Uint8Array;
+  /** What the server gave along. */
+  readonly metadata: Readonly<Record<string, string>>;
+
+  /** Makes an error. */
+  constructor(remoteCode: RemoteErrorCode, message: string, options: RemoteErrorOptions = {}) {
+    super("remote", message);
+    this.remoteCode = remoteCode;
+    this.details = options.details ?? new Uint8Array();
+    this.metadata = options.metadata ?? {};
+  }
+}

@@ -1,8 +1,24 @@
 /**
  * Calls between the processes of one machine, over unix sockets: after the Go package domainsockets.
  *
+ * @example
+ * ```ts
+ * import { dialServer, Server } from "@trunkline/sockets/uds";
+ *
+ * export async function main(): Promise<void> {
+ *   const server = new Server("my-service");
+ *   server.register("Echo", (request) => request.data);
+ *   await server.start();
+ *   const client = await dialServer("my-service");
+ *   console.log(await client.call("Echo", new Uint8Array([1, 2])));
+ *   await client.close();
+ *   await server.close();
+ * }
+ * ```
+ *
  * @module
  */
+export * from "../adapters/types.ts";
 export {
   ClientMsgDecoder,
   type DecoderOptions,
@@ -26,3 +42,11 @@ export {
   type Uint,
 } from "./message.ts";
 export * from "./setup.ts";
+export { type CallOptions, Client, dialServer, type DialServerOptions } from "./client.ts";
+export type { ClientOptions } from "./client_options.ts";
+export type { Handler, HandlerAnswer, HandlerContext, StreamHandler } from "./context.ts";
+export { MAX_METADATA_BYTES, MAX_METADATA_ENTRIES, type Metadata } from "./_extension.ts";
+export { socketAddress } from "./name.ts";
+export { type CloseServerOptions, type ListenServerOptions, Server } from "./server.ts";
+export type { ServerOptions } from "./server_options.ts";
+export type { MessageStream } from "./stream.ts";

@@ -1,0 +1,400 @@
+/**
+ * The client's side of one connection.
+ *
+ * @module
+ */
+import { MAX_TIMEOUT_MS } from "../adapters/limits.ts";
+import type { Conn, Duplex } from "../adapters/types.ts";
+import {
+  decodeFailure,
+  decodeReply,
+  decodeUint,
+  encodeCallHeader,
+  HELLO,
+  type Metadata,
+  MORE,
+  STREAM,
+  TYPE,
+} from "./_extension.ts";
+import { decodeServerHello, encodeClientHello } from "./_hello.ts";
+import { Link } from "./_link.ts";
+import { Assembly, ReceiveHalf } from "./_receive_half.ts";
+import { SendHalf, WINDOW_BYTES } from "./_send_half.ts";
+import { CHUNK_BYTES } from "./_sender.ts";
+import type { ClientSettings } from "./client_options.ts";
+import { RemoteError, UdsError } from "./errors.ts";
+import { type MessageStream, messageStream } from "./stream.ts";
+import {
+  CLIENT_DATA,
+  CLIENT_KEEP_ALIVE,
+  decodeServerBody,
+  SERVER_DATA,
+  SERVER_ERROR,
+  type ServerMsg,
+} from "./message.ts";
+
+/** The answer to a call. */
+export interface Reply {
+  readonly data: Uint8Array;
+  readonly metadata: Metadata;
+}
+
+/** What a call is made of. */
+export interface Request {
+  readonly name: string;
+  readonly handler: Uint8Array;
+  readonly data: Uint8Array;
+  readonly signal?: AbortSignal | undefined;
+  readonly timeoutMs?: number | undefined;
+  readonly metadata?: Metadata | undefined;
+}
+
+interface Pending {
+  readonly name: string;
+  /** By `performance.now()`. */
+  readonly deadline: number;
+  resolve(reply: Reply): void;
+  reject(error: Error): void;
+  /** Of a request that goes in pieces, or could. */
+  readonly send?: SendHalf | undefined;
+  /** Of an answer that comes in pieces. */
+  receive?: ReceiveHalf | undefined;
+}
+
+const EMPTY = new Uint8Array();
+const NONE: Metadata = Object.freeze({});
+const DECODER = new TextDecoder();
+const HELLO_NAME = new TextEncoder().encode(HELLO);
+
+/** One for each connection. */
+export class Caller {
+  /** Settles with the end; resolves if that was in order. */
+  readonly closed: Promise<void>;
+  readonly #closed = Promise.withResolvers<void>();
+  readonly #link: Link;
+  readonly #settings: ClientSettings;
+  readonly #assembly: Assembly;
+  readonly #pending = new Map<number, Pending>();
+  #nextId = 0;
+  /** Whether the server knows our extensions; `undefined` before it was asked. */
+  #extended: boolean | undefined;
+  #hello: Promise<void> | undefined;
+  /** Fires at the earliest deadline, or earlier. */
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #timerAt = Infinity;
+  #keepAlive: ReturnType<typeof setInterval> | undefined;
+  /** Why no more calls are made. */
+  #end: UdsError | undefined;
+  /** The same, while answers still come. */
+  #goingAway: UdsError | undefined;
+
+  constructor(duplex: Duplex | Conn, settings: ClientSettings) {
+    this.#settings = settings;
+    this.#assembly = new Assembly(settings.maxBuffered);
+    this.closed = this.#closed.promise;
+    this.closed.catch(() => {});
+    this.#link = new Link(duplex, settings.maxMessage, {
+      onMessage: (body) => this.#onMessage(body),
+      onEnd: (error) => this.#onEnd(error),
+    });
+    this.#keepAlive = setInterval(() => {
+      this.#send(0, CLIENT_KEEP_ALIVE, EMPTY, EMPTY);
+    }, settings.keepAliveMs);
+    this.#link.read();
+    if (settings.token !== undefined) this.#greet().catch(() => {});
+  }
+
+  /** Calls a handler. */
+  call(request: Request): Promise<Reply> {
+    const { signal, timeoutMs, metadata, data } = request;
+    // What Go's messages cannot say: then the server is asked first whether it knows more.
+    const extension = signal !== undefined || timeoutMs !== undefined || metadata !== undefined ||
+      data.length > CHUNK_BYTES || this.#settings.token !== undefined;
+    const { maxMessage } = this.#settings;
+    if (data.length > maxMessage) {
+      const text = `${request.name}: ${data.length} bytes of data, and at most ${maxMessage} go`;
+      return Promise.reject(new UdsError("too-large", text));
+    }
+    if (extension && this.#extended === undefined) return this.#callAfterHello(request);
+    return this.#call(request);
+  }
+
+  async #callAfterHello(request: Request): Promise<Reply> {
+    const { name, signal, timeoutMs = this.#settings.timeoutMs } = request;
+    const began = performance.now();
+    await waited(name, this.#greet(), { signal, timeoutMs });
+    if (request.timeoutMs === undefined) return await this.#call(request);
+    const left = timeoutMs - (performance.now() - began);
+    return await this.#call({ ...request, timeoutMs: Math.max(1, left) });
+  }
+
+  /** Opens a stream to a handler of streams. */
+  async stream(request: Omit<Request, "data">): Promise<MessageStream> {
+    const { name, handler, signal, timeoutMs, metadata = NONE } = request;
+    await waited(name, this.#greet(), {
+      signal,
+      timeoutMs: timeoutMs ?? this.#settings.timeoutMs,
+    });
+    if (this.#extended !== true) {
+      throw new UdsError("unsupported", `${name}: this server knows no streams`);
+    }
+    const end = this.#end ?? this.#goingAway;
+    if (end !== undefined) throw end;
+    const id = this.#nextId++;
+    const deadline = timeoutMs === undefined ? Infinity : performance.now() + timeoutMs;
+    const send = new SendHalf(this.#link.sender, id, EMPTY, WINDOW_BYTES);
+    const receive = new ReceiveHalf(this.#link.sender, id, EMPTY, {
+      maxMessage: this.#settings.maxMessage,
+      assembly: this.#assembly,
+    });
+    const onAbort = () => this.#cancel(id, abortedError(name, signal!));
+    const done = () => signal?.removeEventListener("abort", onAbort);
+    signal?.addEventListener("abort", onAbort, { once: true });
+    this.#pending.set(id, { name, deadline, resolve: done, reject: done, send, receive });
+    const header = encodeCallHeader({
+      flags: STREAM,
+      timeoutMs: Math.ceil(timeoutMs ?? 0),
+      window: WINDOW_BYTES,
+      metadata,
+    });
+    this.#link.sender.send({ id, type: TYPE.CALL, handler, header, data: EMPTY });
+    this.#arm(deadline);
+    return messageStream(send, receive, {
+      cancel: (cause) => {
+        this.#cancel(id, new UdsError("aborted", `${name}: the stream was given up`, { cause }));
+      },
+      end: () => send.end(EMPTY),
+    });
+  }
+
+  /** Ends the connection; what was not answered rejects with `closed`. */
+  async close(): Promise<void> {
+    this.#onEnd(undefined, new UdsError("closed", "the client is closed"));
+    await this.#link.close();
+  }
+
+  /** Asks the server for our extensions, once. */
+  #greet(): Promise<void> {
+    return this.#hello ??= (async () => {
+      const { token, helloTimeoutMs } = this.#settings;
+      const data = encodeClientHello({ token });
+      try {
+        const request = { name: HELLO, handler: HELLO_NAME, data, timeoutMs: helloTimeoutMs };
+        const reply = await this.#call(request);
+        this.#extended = decodeServerHello(reply.data).extensions;
+      } catch (error) {
+        if (this.#end !== undefined) throw this.#end;
+        // A server that knows no such handler says so, or nothing.
+        this.#extended = false;
+        if (token === undefined) return;
+        const text = "the server did not accept the token";
+        throw new UdsError("unauthorized", text, { cause: error });
+      }
+    })();
+  }
+
+  #call({ name, handler, data, signal, timeoutMs, metadata }: Request): Promise<Reply> {
+    const end = this.#end ?? this.#goingAway;
+    if (end !== undefined) return Promise.reject(end);
+    if (signal?.aborted) return Promise.reject(abortedError(name, signal));
+    if (this.#pending.size >= this.#settings.maxPending) {
+      const text = `${name}: ${this.#pending.size} calls wait for an answer already`;
+      return Promise.reject(new UdsError("overloaded", text));
+    }
+    const id = this.#nextId++;
+    const wait = timeoutMs ?? this.#settings.timeoutMs;
+    const deadline = performance.now() + wait;
+    return new Promise((resolve, reject) => {
+      let pending: Pending = { name, deadline, resolve, reject };
+      if (signal !== undefined) {
+        const onAbort = () => this.#cancel(id, abortedError(name, signal));
+        signal.addEventListener("abort", onAbort, { once: true });
+        const done = () => signal.removeEventListener("abort", onAbort);
+        pending = {
+          ...pending,
+          resolve: (reply) => (done(), resolve(reply)),
+          reject: (error) => (done(), reject(error)),
+        };
+      }
+      const rich = this.#extended === true &&
+        (timeoutMs !== undefined || metadata !== undefined || data.length > CHUNK_BYTES);
+      if (rich) {
+        const send = new SendHalf(this.#link.sender, id, EMPTY, WINDOW_BYTES);
+        pending = { ...pending, send };
+        const first = send.take(data);
+        const header = encodeCallHeader({
+          flags: first.length < data.length ? MORE : 0,
+          timeoutMs: Math.ceil(wait),
+          window: WINDOW_BYTES,
+          metadata: metadata ?? NONE,
+        });
+        this.#pending.set(id, pending);
+        this.#link.sender.send({ id, type: TYPE.CALL, handler, header, data: first });
+        if (first.length < data.length) {
+          send.write(data.subarray(first.length)).catch(() => {});
+        }
+      } else {
+        this.#pending.set(id, pending);
+        this.#send(id, CLIENT_DATA, handler, data);
+      }
+      this.#arm(deadline);
+    });
+  }
+
+  #send(id: number, type: number, handler: Uint8Array, data: Uint8Array): void {
+    this.#link.sender.send({ id, type, handler, data });
+  }
+
+  /** Gives up a call, and tells the server. */
+  #cancel(id: number, error: Error): void {
+    const pending = this.#take(id);
+    if (pending === undefined) return;
+    this.#settle(pending, error);
+    if (this.#extended === true) this.#send(id, TYPE.CANCEL, EMPTY, EMPTY);
+  }
+
+  #take(id: number): Pending | undefined {
+    const pending = this.#pending.get(id);
+    this.#pending.delete(id);
+    return pending;
+  }
+
+  #settle(pending: Pending, error: Error): void {
+    pending.send?.fail(error);
+    pending.receive?.fail(error);
+    pending.reject(error);
+  }
+
+  /** One timer for all calls: it fires no later than the earliest deadline. */
+  #arm(deadline: number): void {
+    if (deadline >= this.#timerAt) return;
+    clearTimeout(this.#timer);
+    this.#timerAt = deadline;
+    const ms = Math.min(MAX_TIMEOUT_MS, Math.max(0, Math.ceil(deadline - performance.now())));
+    this.#timer = setTimeout(() => this.#expire(), ms);
+  }
+
+  #expire(): void {
+    this.#timerAt = Infinity;
+    const now = performance.now();
+    let next = Infinity;
+    for (const [id, { name, deadline }] of this.#pending) {
+      if (deadline > now) next = Math.min(next, deadline);
+      else this.#cancel(id, new UdsError("timeout", `${name}: no answer in time`));
+    }
+    if (next < Infinity) this.#arm(next);
+  }
+
+  #onMessage(body: Uint8Array): void {
+    const message = decodeServerBody(body, { extensions: true });
+    const { type, data } = message;
+    const id = Number(message.id);
+    const pending = this.#pending.get(id);
+    if (type === SERVER_DATA) {
+      // A large answer that could not come in pieces: the next ones should.
+      if (data.length > CHUNK_BYTES && this.#extended === undefined) this.#greet().catch(() => {});
+      this.#take(id)?.resolve({ data, metadata: NONE });
+    } else if (type === SERVER_ERROR) {
+      const error = new RemoteError("error", DECODER.decode(data));
+      if (pending !== undefined) this.#settle(this.#take(id)!, error);
+    } else if (this.#extended !== true) {
+      throw new UdsError("protocol", `a message of the type ${type}, which was not agreed upon`);
+    } else this.#onExtension(message, id, pending);
+  }
+
+  #onExtension({ type, data }: ServerMsg, id: number, pending: Pending | undefined): void {
+    if (type === TYPE.GO_AWAY) return this.#onGoAway(id);
+    // Of a call that was given up.
+    if (pending === undefined) return;
+    switch (type) {
+      case TYPE.FAILURE: {
+        const [{ code, message, metadata }, details] = decodeFailure(data);
+        this.#pending.delete(id);
+        return this.#settle(pending, new RemoteError(code, message, { details, metadata }));
+      }
+      case TYPE.REPLY: {
+        const [{ flags, metadata }, rest] = decodeReply(data);
+        if ((flags & MORE) === 0) {
+          this.#pending.delete(id);
+          return pending.resolve({ data: rest, metadata });
+        }
+        const receive = new ReceiveHalf(this.#link.sender, id, EMPTY, {
+          maxMessage: this.#settings.maxMessage,
+          assembly: this.#assembly,
+        });
+        pending.receive = receive;
+        receive.read().then((whole) => {
+          this.#pending.delete(id);
+          pending.resolve({ data: whole!, metadata });
+        }, () => {});
+        return receive.push(rest, true);
+      }
+      case TYPE.CHUNK: {
+        const [flags, rest] = decodeUint(data, "flags");
+        if (pending.receive === undefined) {
+          throw new UdsError("protocol", `call ${id}: a piece of nothing`);
+        }
+        return pending.receive.push(rest, (flags & MORE) !== 0);
+      }
+      case TYPE.END: {
+        const [{ metadata }] = decodeReply(data);
+        this.#pending.delete(id);
+        pending.receive?.end();
+        pending.send?.fail(
+          new UdsError("closed", `${pending.name}: the server has ended the call`),
+        );
+        return pending.resolve({ data: EMPTY, metadata });
+      }
+      case TYPE.WINDOW:
+        return pending.send?.grant(decodeUint(data, "a window")[0]);
+      default:
+        throw new UdsError("protocol", `a message of the type ${type}`);
+    }
+  }
+
+  /** Calls from `id` on were not begun. */
+  #onGoAway(id: number): void {
+    this.#goingAway = new UdsError("disconnected", "the server is closing");
+    for (const other of [...this.#pending.keys()]) {
+      const pending = other >= id ? this.#take(other) : undefined;
+      if (pending !== undefined) this.#settle(pending, this.#goingAway);
+    }
+  }
+
+  #onEnd(error: UdsError | undefined, own?: UdsError): void {
+    if (this.#end !== undefined) return;
+    this.#end = own ?? error ??
+      new UdsError("disconnected", "the server has closed the connection");
+    clearTimeout(this.#timer);
+    clearInterval(this.#keepAlive);
+    for (const pending of this.#pending.values()) this.#settle(pending, this.#end);
+    this.#pending.clear();
+    if (error === undefined) this.#closed.resolve();
+    else this.#closed.reject(error);
+  }
+}
+
+function abortedError(name: string, signal: AbortSignal): UdsError {
+  return new UdsError("aborted", `${name}: aborted`, { cause: signal.reason });
+}
+
+/** As `work`, but no longer than the caller waits. */
+async function waited<T>(
+  name: string,
+  work: Promise<T>,
+  { signal, timeoutMs }: { readonly signal: AbortSignal | undefined; readonly timeoutMs: number },
+): Promise<T> {
+  const ended = Promise.withResolvers<never>();
+  const onAbort = () => ended.reject(abortedError(name, signal!));
+  const timer = setTimeout(() => {
+    ended.reject(new UdsError("timeout", `${name}: no answer in time`));
+  }, timeoutMs);
+  if (signal?.aborted) onAbort();
+  else signal?.addEventListener("abort", onAbort, { once: true });
+  try {
+    return await Promise.race([work, ended.promise]);
+  } finally {
+    clearTimeout(timer);
+    signal?.removeEventListener("abort", onAbort);
+  }
+}

@@ -1,0 +1,108 @@
+/**
+ * One connection: messages in, messages out, and its end.
+ *
+ * @module
+ */
+import type { Conn, Duplex } from "../adapters/types.ts";
+import { ConnectError } from "../adapters/types.ts";
+import { wrapConn } from "../adapters/wrap.ts";
+import { Sender } from "./_sender.ts";
+import { MessageSplitter } from "./decoder.ts";
+import { UdsError } from "./errors.ts";
+
+/** Memory that Deno reads into; messages are copied out of it. */
+const READ_BYTES = 128 * 1024;
+
+/** How long what is queued may take to leave at the end. */
+const CLOSE_TIMEOUT_MS = 5000;
+
+/** Who hears of it. */
+export interface LinkHandler {
+  /** A message without its size. */
+  onMessage(body: Uint8Array): void;
+  /** It is over: in order, or by `error`. Nothing comes any more. */
+  onEnd(error: UdsError | undefined): void;
+  /** Resolves when the next messages may come. */
+  ready?(): Promise<void>;
+}
+
+/** A connection of a client or a server. */
+export class Link {
+  readonly conn: Conn;
+  readonly sender: Sender;
+  /** When something was last heard, by `performance.now()`. */
+  heardAt: number = performance.now();
+  readonly #splitter: MessageSplitter;
+  readonly #handler: LinkHandler;
+  #over = false;
+
+  constructor(duplex: Duplex | Conn, maxMessage: number, handler: LinkHandler) {
+    this.#splitter = new MessageSplitter(maxMessage);
+    this.#handler = handler;
+    this.conn = wrapConn(duplex);
+    this.sender = new Sender(this.conn, (error) => this.fail(error));
+  }
+
+  /** Begins to read. */
+  async read(): Promise<void> {
+    const into = new Uint8Array(READ_BYTES);
+    const bodies: Uint8Array[] = [];
+    try {
+      for (;;) {
+        const chunk = await this.conn.read({ into });
+        if (chunk === null) break;
+        this.heardAt = performance.now();
+        bodies.length = 0;
+        try {
+          this.#splitter.push(chunk, bodies);
+        } finally {
+          for (const body of bodies) if (!this.#over) this.#handler.onMessage(body);
+        }
+        if (this.#over) return;
+        await this.#handler.ready?.();
+      }
+      if (this.#splitter.partial) {
+        throw new UdsError("disconnected", "the peer hung up in the middle of a message");
+      }
+      await this.close();
+    } catch (error) {
+      this.fail(error);
+    }
+  }
+
+  /** Ends it by an error: ours, or of the connection. */
+  fail(error: unknown): void {
+    if (this.#over) return;
+    const own = error instanceof UdsError ? error : connectionError(error);
+    this.#end(own);
+    this.conn.abort(own);
+  }
+
+  /** Sends what is queued, and ends it. */
+  async close(): Promise<void> {
+    if (!this.#over) {
+      let timer: ReturnType<typeof setTimeout> | undefined;
+      const late = new Promise<void>((resolve) => timer = setTimeout(resolve, CLOSE_TIMEOUT_MS));
+      await Promise.race([this.sender.idle(), late]);
+      clearTimeout(timer);
+      this.#end(undefined);
+      // The peer does not read.
+      if (this.sender.full) return this.conn.abort();
+    }
+    await this.conn.close().catch(() => {});
+  }
+
+  #end(error: UdsError | undefined): void {
+    if (this.#over) return;
+    this.#over = true;
+    this.sender.stop();
+    this.#handler.onEnd(error);
+  }
+}
+
+function connectionError(cause: unknown): UdsError {
+  if (cause instanceof ConnectError && cause.code === "closed") {
+    return new UdsError("closed", "the connection was closed");
+  }
+  return new UdsError("connection", "the connection failed", { cause });
+}

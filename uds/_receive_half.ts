@@ -1,0 +1,184 @@
+/**
+ * The messages of a call that come in pieces.
+ *
+ * @module
+ */
+import { concat } from "@std/bytes";
+import { TYPE, uint } from "./_extension.ts";
+import { WINDOW_BYTES } from "./_send_half.ts";
+import type { Sender } from "./_sender.ts";
+import type { Uint } from "./_uvarint.ts";
+import { UdsError } from "./errors.ts";
+
+/** Less is not worth a message. */
+const MIN_GRANT_BYTES = WINDOW_BYTES / 2;
+
+interface Waiter {
+  resolve(message: Uint8Array | undefined): void;
+  reject(error: Error): void;
+}
+
+/** A message that was not read yet, and how many of its bytes were not granted again. */
+interface Unread {
+  readonly message: Uint8Array;
+  readonly held: number;
+}
+
+/** How much all calls of a connection may put together at once. */
+export class Assembly {
+  readonly #maxBytes: number;
+  /** Those that have the beginning of a message, the oldest first. */
+  readonly #halves = new Map<ReceiveHalf, number>();
+  #bytes = 0;
+
+  constructor(maxBytes: number) {
+    this.#maxBytes = maxBytes;
+  }
+
+  /** Counts what `half` has of a message. */
+  set(half: ReceiveHalf, bytes: number): void {
+    this.#bytes += bytes - (this.#halves.get(half) ?? 0);
+    if (bytes > 0) {
+      this.#halves.set(half, bytes);
+      return;
+    }
+    this.#halves.delete(half);
+    for (const other of this.#halves.keys()) {
+      if (!this.allows(other)) return;
+      other.resume();
+    }
+  }
+
+  /** Whether `half` may go on: the oldest always may. */
+  allows(half: ReceiveHalf): boolean {
+    if (this.#bytes + WINDOW_BYTES <= this.#maxBytes) return true;
+    const [oldest] = this.#halves.keys();
+    return oldest === undefined || oldest === half;
+  }
+}
+
+/**
+ * Puts messages together, and has the peer send no more than is read: it holds one window, and one message that is not whole, if that is the
+ * next to be read.
+ */
+export class ReceiveHalf {
+  readonly #sender: Sender;
+  readonly #id: Uint;
+  readonly #handler: Uint8Array | undefined;
+  readonly #maxMessage: number;
+  readonly #assembly: Assembly;
+  readonly #unread: Unread[] = [];
+  readonly #waiters: Waiter[] = [];
+  /** Of the message that is not whole. */
+  #parts: Uint8Array[] = [];
+  #partBytes = 0;
+  #partHeld = 0;
+  /** What the peer may still send. */
+  #credit = WINDOW_BYTES;
+  /** What may be granted, but was not worth it yet. */
+  #grantable = 0;
+  #ended = false;
+  #error: Error | undefined;
+
+  /** `handler` is empty in the messages of a client, and `undefined` in those of a server. */
+  constructor(
+    sender: Sender,
+    id: Uint,
+    handler: Uint8Array | undefined,
+    limits: { readonly maxMessage: number; readonly assembly: Assembly },
+  ) {
+    this.#sender = sender;
+    this.#id = id;
+    this.#handler = handler;
+    this.#maxMessage = limits.maxMessage;
+    this.#assembly = limits.assembly;
+  }
+
+  /**
+   * Takes a piece.
+   *
+   * @throws {UdsError} `protocol` if there was no room for it; `too-large`
+   */
+  push(part: Uint8Array, more: boolean): void {
+    if (this.#error !== undefined) return;
+    if (this.#ended) throw new UdsError("protocol", `call ${this.#id}: data behind its end`);
+    this.#credit -= part.length;
+    if (this.#credit < 0) {
+      throw new UdsError("protocol", `call ${this.#id}: more bytes than its window has`);
+    }
+    this.#parts.push(part);
+    this.#partBytes += part.length;
+    this.#partHeld += part.length;
+    if (this.#partBytes > this.#maxMessage) {
+      const text = `call ${this.#id}: a message of more than ${this.#maxMessage} bytes`;
+      throw new UdsError("too-large", text);
+    }
+    if (more) {
+      this.#assembly.set(this, this.#partBytes);
+      return this.resume();
+    }
+    const message = this.#parts.length === 1 ? part : concat(this.#parts);
+    const held = this.#partHeld;
+    this.#parts = [];
+    this.#partBytes = this.#partHeld = 0;
+    this.#assembly.set(this, 0);
+    const waiter = this.#waiters.shift();
+    if (waiter === undefined) this.#unread.push({ message, held });
+    else {
+      waiter.resolve(message);
+      this.#grant(held);
+    }
+  }
+
+  /** Takes the end of all messages. */
+  end(): void {
+    if (this.#parts.length > 0) {
+      throw new UdsError("protocol", `call ${this.#id}: its end in the middle of a message`);
+    }
+    this.#ended = true;
+    for (const waiter of this.#waiters.splice(0)) waiter.resolve(undefined);
+  }
+
+  /** Whoever waits, and whoever reads from now on, gets `error`. */
+  fail(error: Error): void {
+    if (this.#error !== undefined) return;
+    this.#error = error;
+    this.#parts = [];
+    this.#unread.length = 0;
+    this.#assembly.set(this, 0);
+    for (const waiter of this.#waiters.splice(0)) waiter.reject(error);
+  }
+
+  /** The next message; `undefined` at the end. */
+  read(): Promise<Uint8Array | undefined> {
+    const next = this.#unread.shift();
+    if (next !== undefined) {
+      this.#grant(next.held);
+      this.resume();
+      return Promise.resolve(next.message);
+    }
+    if (this.#error !== undefined) return Promise.reject(this.#error);
+    if (this.#ended) return Promise.resolve(undefined);
+    return new Promise((resolve, reject) => this.#waiters.push({ resolve, reject }));
+  }
+
+  /** Has the rest of a message come that is the next to be read. */
+  resume(): void {
+    if (this.#unread.length > 0 || this.#partHeld === 0 || !this.#assembly.allows(this)) return;
+    this.#grant(this.#partHeld);
+    this.#partHeld = 0;
+  }
+
+  #grant(bytes: number): void {
+    this.#grantable += bytes;
+    if (this.#grantable < MIN_GRANT_BYTES) return;
+    this.#sender.send({
+      id: this.#id,
+      type: TYPE.WINDOW,
+      handler: this.#handler,
+      data: uint(this.#grantable),
+    });
+    this.#credit += this.#grantable;
+    this.#grantable = 0;
+  }
+}

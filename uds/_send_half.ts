@@ -1,0 +1,85 @@
+/**
+ * The two directions of a call whose messages are cut into pieces: both sides have one of each.
+ *
+ * @module
+ */
+import { MORE, TYPE, uint } from "./_extension.ts";
+import { CHUNK_BYTES, type Sender } from "./_sender.ts";
+import type { Uint } from "./_uvarint.ts";
+
+/** How many bytes of a call may be on their way to who does not read. */
+export const WINDOW_BYTES: number = 256 * 1024;
+
+/** Sends messages, no more than the peer has room for. */
+export class SendHalf {
+  readonly #sender: Sender;
+  readonly #id: Uint;
+  readonly #handler: Uint8Array | undefined;
+  #credit: number;
+  #error: Error | undefined;
+  #wake: (() => void) | undefined;
+  /** Of the write before. */
+  #turn: Promise<void> = Promise.resolve();
+
+  /** `handler` is empty in the messages of a client, and `undefined` in those of a server. */
+  constructor(sender: Sender, id: Uint, handler: Uint8Array | undefined, credit: number) {
+    this.#sender = sender;
+    this.#id = id;
+    this.#handler = handler;
+    this.#credit = credit;
+  }
+
+  /** Takes a `WINDOW`. */
+  grant(bytes: number): void {
+    this.#credit += bytes;
+    this.#wake?.();
+  }
+
+  /** Whoever waits, and whoever writes from now on, gets `error`. */
+  fail(error: Error): void {
+    this.#error ??= error;
+    this.#wake?.();
+  }
+
+  /** Sends a message; resolves when all of it was sent. Messages are sent in the order of the calls. */
+  write(message: Uint8Array): Promise<void> {
+    return this.#turn = this.#turn.then(() => this.#write(message));
+  }
+
+  /** How much of a message can go at once, with what begins a call. */
+  take(message: Uint8Array): Uint8Array {
+    const first = message.subarray(0, Math.min(this.#credit, CHUNK_BYTES));
+    this.#credit -= first.length;
+    return first;
+  }
+
+  /** Sends the rest of a message. */
+  async #write(message: Uint8Array): Promise<void> {
+    let at = 0;
+    do {
+      await this.#sender.low();
+      while (this.#credit === 0 && at < message.length && this.#error === undefined) {
+        await new Promise<void>((resolve) => this.#wake = resolve);
+      }
+      if (this.#error !== undefined) throw this.#error;
+      const data = message.subarray(at, at + Math.min(this.#credit, CHUNK_BYTES));
+      at += data.length;
+      this.#credit -= data.length;
+      const header = uint(at < message.length ? MORE : 0);
+      this.#sender.send({
+        id: this.#id,
+        type: TYPE.CHUNK,
+        handler: this.#handler,
+        header,
+        data,
+      });
+    } while (at < message.length);
+  }
+
+  /** Says that no more messages follow, after those that were written. */
+  async end(data: Uint8Array): Promise<void> {
+    await this.#turn;
+    if (this.#error !== undefined) throw this.#error;
+    this.#sender.send({ id: this.#id, type: TYPE.END, handler: this.#handler, data });
+  }
+}

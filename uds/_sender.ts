@@ -1,0 +1,167 @@
+/**
+ * Joins the messages of a turn, and those that come while one write is under way, into one.
+ *
+ * @module
+ */
+import type { Conn } from "../adapters/types.ts";
+import { putUvarint, type Uint, uvarintLength } from "./_uvarint.ts";
+
+/** Data of this size is written from where it is, and not copied. */
+const LARGE_BYTES = 32 * 1024;
+/** Room for messages that are joined. */
+const BATCH_BYTES = 64 * 1024;
+/** What who has much to send sends at a time. */
+export const CHUNK_BYTES: number = 64 * 1024;
+/** Who has much to send waits while more than this is queued, so that small messages wait for no more than this. */
+const HIGH_WATER_BYTES = 256 * 1024;
+
+/** The envelope of a message; `handler` is `undefined` in those of a server. */
+export interface Outgoing {
+  readonly id: Uint;
+  readonly type: number;
+  readonly handler?: Uint8Array | undefined;
+  /** What stands before `data`, as part of it. */
+  readonly header?: Uint8Array | undefined;
+  readonly data: Uint8Array;
+}
+
+/** One for each connection. */
+export class Sender {
+  readonly #conn: Conn;
+  readonly #onError: (error: unknown) => void;
+  /** Full batches, and large data, in their order. */
+  #pieces: Uint8Array[] = [];
+  /** The memory of those batches. */
+  #full: Uint8Array[] = [];
+  #batch: Uint8Array;
+  #length = 0;
+  /** A batch that was written, to be used again. */
+  #spare: Uint8Array | undefined;
+  /** Bytes that are queued or being written. */
+  #queued = 0;
+  #scheduled = false;
+  #writing = false;
+  #stopped = false;
+  #whenLow: (() => void)[] = [];
+  #whenIdle: (() => void)[] = [];
+
+  constructor(conn: Conn, onError: (error: unknown) => void) {
+    this.#conn = conn;
+    this.#onError = onError;
+    this.#batch = new Uint8Array(BATCH_BYTES);
+  }
+
+  /** Whether who has much to send should wait. */
+  get full(): boolean {
+    return this.#queued > HIGH_WATER_BYTES;
+  }
+
+  /** Queues a message; gives its bytes. `data` must not change until it was written. */
+  send({ id, type, handler, header, data }: Outgoing): number {
+    if (this.#stopped) return 0;
+    const dataLength = data.length + (header?.length ?? 0);
+    let size = uvarintLength(id) + uvarintLength(type) + uvarintLength(dataLength) + dataLength;
+    if (handler !== undefined) size += uvarintLength(handler.length) + handler.length;
+    const whole = uvarintLength(size) + size;
+    const large = data.length >= LARGE_BYTES;
+    const bytes = this.#room(large ? whole - data.length : whole);
+    let at = putUvarint(bytes, this.#length, size);
+    at = putUvarint(bytes, at, id);
+    at = putUvarint(bytes, at, type);
+    if (handler !== undefined) {
+      at = putUvarint(bytes, at, handler.length);
+      bytes.set(handler, at);
+      at += handler.length;
+    }
+    at = putUvarint(bytes, at, dataLength);
+    if (header !== undefined) {
+      bytes.set(header, at);
+      at += header.length;
+    }
+    if (large) {
+      this.#length = at;
+      this.#cut();
+      this.#pieces.push(data);
+    } else {
+      bytes.set(data, at);
+      this.#length = at + data.length;
+    }
+    this.#queued += whole;
+    this.#schedule();
+    return whole;
+  }
+
+  /** Resolves when less is queued than who has much to send should care about; the first to wait is the first to go on. */
+  low(): Promise<void> {
+    if (!this.full || this.#stopped) return Promise.resolve();
+    return new Promise((resolve) => this.#whenLow.push(resolve));
+  }
+
+  /** Resolves when all that is queued is with the connection. */
+  idle(): Promise<void> {
+    if (this.#queued === 0 || this.#stopped) return Promise.resolve();
+    return new Promise((resolve) => this.#whenIdle.push(resolve));
+  }
+
+  /** Sends nothing more. */
+  stop(): void {
+    this.#stopped = true;
+    this.#pieces = [];
+    this.#full = [];
+    this.#length = 0;
+    for (const resolve of [...this.#whenLow.splice(0), ...this.#whenIdle.splice(0)]) resolve();
+  }
+
+  /** The batch, with room for so many more bytes. */
+  #room(bytes: number): Uint8Array {
+    if (this.#length + bytes > this.#batch.length) {
+      this.#cut();
+      if (bytes > this.#batch.length) this.#batch = new Uint8Array(bytes);
+    }
+    return this.#batch;
+  }
+
+  /** Ends the batch. */
+  #cut(): void {
+    if (this.#length === 0) return;
+    this.#pieces.push(this.#batch.subarray(0, this.#length));
+    this.#full.push(this.#batch);
+    this.#batch = this.#spare ?? new Uint8Array(BATCH_BYTES);
+    this.#spare = undefined;
+    this.#length = 0;
+  }
+
+  #schedule(): void {
+    if (this.#scheduled || this.#writing) return;
+    this.#scheduled = true;
+    queueMicrotask(() => {
+      this.#scheduled = false;
+      this.#write().catch(this.#onError);
+    });
+  }
+
+  async #write(): Promise<void> {
+    this.#writing = true;
+    while (this.#queued > 0 && !this.#stopped) {
+      this.#cut();
+      const [pieces, full] = [this.#pieces, this.#full];
+      [this.#pieces, this.#full] = [[], []];
+      let bytes = 0;
+      let last: Promise<void> | undefined;
+      for (const piece of pieces) {
+        bytes += piece.length;
+        last = this.#conn.write(piece);
+        // The last one tells of all: they are written in their order.
+        last.catch(() => {});
+      }
+      await last;
+      this.#spare ??= full[0];
+      this.#queued -= bytes;
+      const room = HIGH_WATER_BYTES - this.#queued;
+      const next = this.#whenLow.splice(0, Math.max(0, Math.ceil(room / CHUNK_BYTES)));
+      for (const resolve of next) resolve();
+    }
+    this.#writing = false;
+    if (this.#queued === 0) { for (const resolve of this.#whenIdle.splice(0)) resolve(); }
+  }
+}

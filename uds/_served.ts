@@ -1,0 +1,410 @@
+/**
+ * The server's side of one connection.
+ *
+ * @module
+ */
+import type { Conn, Duplex, PeerCredentials } from "../adapters/types.ts";
+import {
+  decodeCall,
+  decodeUint,
+  encodeFailureHeader,
+  encodeReplyHeader,
+  HELLO,
+  type Metadata,
+  MORE,
+  STREAM,
+  TYPE,
+} from "./_extension.ts";
+import { decodeClientHello, encodeServerHello } from "./_hello.ts";
+import { Link } from "./_link.ts";
+import { Assembly, ReceiveHalf } from "./_receive_half.ts";
+import { SendHalf, WINDOW_BYTES } from "./_send_half.ts";
+import { CHUNK_BYTES } from "./_sender.ts";
+import type { Uint } from "./_uvarint.ts";
+import { Context, type HandlerAnswer, type Registered, type StreamHandler } from "./context.ts";
+import { RemoteError, UdsError } from "./errors.ts";
+import {
+  CLIENT_DATA,
+  CLIENT_KEEP_ALIVE,
+  ClientMsg,
+  decodeClientBody,
+  SERVER_DATA,
+  SERVER_ERROR,
+  ServerMsg,
+} from "./message.ts";
+import { messageStream } from "./stream.ts";
+import type { ServerSettings } from "./server_options.ts";
+
+const ENCODER = new TextEncoder();
+const EMPTY = new Uint8Array();
+
+/** A call that is handled, or waits for that. */
+interface Open {
+  /** Without its data before all of that has come. */
+  request: ClientMsg;
+  readonly context: Context;
+  /** Whether it came as one of Go's messages, and is answered so. */
+  readonly plain: boolean;
+  /** Of a request that comes in pieces. */
+  readonly receive?: ReceiveHalf | undefined;
+  /** Of an answer that goes in pieces. */
+  send?: SendHalf | undefined;
+  timer?: ReturnType<typeof setTimeout> | undefined;
+  /** Where the peer wants no more of an answer. */
+  readonly window: number;
+}
+
+/** One for each client. */
+export class Served {
+  /** Resolves with the end. */
+  readonly closed: Promise<void>;
+  readonly #closed = Promise.withResolvers<void>();
+  readonly #link: Link;
+  readonly #settings: ServerSettings;
+  readonly #handlers: ReadonlyMap<string, Registered>;
+  readonly #assembly: Assembly;
+  readonly #open = new Map<Uint, Open>();
+  readonly #queue = new Map<Uint, Open>();
+  readonly #peer: PeerCredentials | undefined;
+  #running = 0;
+  #greeted = false;
+  #draining = false;
+  #idle: ReturnType<typeof setTimeout> | undefined;
+  /** The highest id that was begun. */
+  #lastId: Uint = -1;
+  #whenDone: (() => void)[] = [];
+
+  constructor(
+    duplex: Duplex | Conn,
+    handlers: ReadonlyMap<string, Registered>,
+    settings: ServerSettings,
+  ) {
+    this.#handlers = handlers;
+    this.#settings = settings;
+    this.#assembly = new Assembly(settings.maxBuffered);
+    this.closed = this.#closed.promise;
+    this.#link = new Link(duplex, settings.maxMessage, {
+      onMessage: (body) => this.#onMessage(body),
+      onEnd: (error) => this.#onEnd(error),
+      // A client that does not read its answers is not read, either.
+      ready: () => this.#link.sender.low(),
+    });
+    this.#peer = this.#link.conn.peerCredentials();
+    this.#watchIdle();
+    this.#link.read();
+  }
+
+  /** Takes no more calls; resolves when those that were begun are answered, or after `graceMs`. */
+  async close(graceMs: number): Promise<void> {
+    if (!this.#draining) {
+      this.#draining = true;
+      if (this.#greeted) {
+        this.#link.sender.send({
+          id: typeof this.#lastId === "bigint" ? this.#lastId + 1n : this.#lastId + 1,
+          type: TYPE.GO_AWAY,
+          data: EMPTY,
+        });
+      }
+    }
+    if (this.#open.size > 0 && graceMs > 0) {
+      let timer: ReturnType<typeof setTimeout> | undefined;
+      const done = new Promise<void>((resolve) => this.#whenDone.push(resolve));
+      const late = new Promise<void>((resolve) => timer = setTimeout(resolve, graceMs));
+      await Promise.race([done, late, this.closed]);
+      clearTimeout(timer);
+    }
+    const error = new RemoteError("closing", "the server is closing");
+    for (const open of [...this.#open.values()]) {
+      this.#answerError(open, error);
+      this.#finish(open, error);
+    }
+    await this.#link.close();
+  }
+
+  #onMessage(body: Uint8Array): void {
+    const message = decodeClientBody(body, { extensions: true });
+    switch (message.type) {
+      case CLIENT_KEEP_ALIVE:
+        return;
+      case CLIENT_DATA:
+        if (message.handler === HELLO) return this.#onHello(message);
+        return this.#begin({
+          request: message,
+          context: new Context(this.#peer),
+          plain: true,
+          window: this.#greeted ? WINDOW_BYTES : Infinity,
+        });
+      default:
+        if (!this.#greeted) {
+          const text = `a message of the type ${message.type} before ${HELLO}`;
+          throw new UdsError("protocol", text);
+        }
+        this.#onExtension(message);
+    }
+  }
+
+  #onHello(message: ClientMsg): void {
+    const { token } = decodeClientHello(message.data);
+    if (this.#settings.token !== undefined && !sameText(token ?? "", this.#settings.token)) {
+      this.#send(message.id, SERVER_ERROR, ENCODER.encode("unauthorized"));
+      this.#link.close();
+      return;
+    }
+    this.#greeted = true;
+    this.#send(message.id, SERVER_DATA, encodeServerHello());
+  }
+
+  #onExtension(message: ClientMsg): void {
+    const { id, type, data } = message;
+    const open = this.#open.get(id);
+    if (type === TYPE.CALL) return this.#onCall(message);
+    // Of a call that has been answered, or cancelled.
+    if (open === undefined) return;
+    switch (type) {
+      case TYPE.CANCEL:
+        return this.#finish(open, new UdsError("aborted", "the caller gave up"));
+      case TYPE.CHUNK: {
+        const [flags, rest] = decodeUint(data, "flags");
+        if (open.receive === undefined) {
+          throw new UdsError("protocol", `call ${id}: a piece of nothing`);
+        }
+        return open.receive.push(rest, (flags & MORE) !== 0);
+      }
+      case TYPE.END:
+        return open.receive?.end();
+      case TYPE.WINDOW:
+        return open.send?.grant(decodeUint(data, "a window")[0]);
+      default:
+        throw new UdsError("protocol", `a message of the type ${type}`);
+    }
+  }
+
+  #onCall(message: ClientMsg): void {
+    const { id, handlerBytes, data } = message;
+    const [{ flags, timeoutMs, window, metadata }, rest] = decodeCall(data);
+    const deadline = timeoutMs === 0 ? undefined : Date.now() + timeoutMs;
+    const context = new Context(this.#peer, metadata, deadline);
+    const make = (data: Uint8Array) => new ClientMsg({ id, handler: handlerBytes, data });
+    if (flags === 0) {
+      return this.#begin({ request: make(rest), context, plain: false, window }, timeoutMs);
+    }
+    const receive = new ReceiveHalf(this.#link.sender, id, undefined, {
+      maxMessage: this.#settings.maxMessage,
+      assembly: this.#assembly,
+    });
+    if ((flags & STREAM) !== 0) {
+      const send = new SendHalf(this.#link.sender, id, undefined, window);
+      const request = make(EMPTY);
+      return this.#begin({ request, context, plain: false, receive, send, window }, timeoutMs);
+    }
+    const partial: Open = { request: make(EMPTY), context, plain: false, receive, window };
+    // What else comes of a call that is refused, nobody has asked for.
+    if (!this.#admit(partial, timeoutMs)) return;
+    receive.read().then((whole) => {
+      if (this.#open.get(id) !== partial) return;
+      partial.request = make(whole!);
+      this.#start(partial);
+    }, () => {});
+    receive.push(rest, true);
+  }
+
+  #begin(open: Open, timeoutMs = 0): void {
+    if (this.#admit(open, timeoutMs)) this.#start(open);
+  }
+
+  /** False if it is refused. */
+  #admit(open: Open, timeoutMs: number): boolean {
+    const { id } = open.request;
+    if (this.#open.has(id)) throw new UdsError("protocol", `call ${id} a second time`);
+    const refusal = this.#refusal();
+    if (refusal !== undefined) {
+      this.#answerError(open, refusal);
+      return false;
+    }
+    if (id > this.#lastId) this.#lastId = id;
+    this.#open.set(id, open);
+    if (timeoutMs > 0) {
+      open.timer = setTimeout(() => {
+        const error = new RemoteError("deadline", "no answer before the deadline");
+        this.#answerError(open, error);
+        this.#finish(open, error);
+      }, timeoutMs);
+    }
+    return true;
+  }
+
+  #refusal(): RemoteError | undefined {
+    if (this.#settings.token !== undefined && !this.#greeted) {
+      return new RemoteError("unauthorized", "a token is needed first");
+    }
+    if (this.#draining) return new RemoteError("closing", "the server is closing");
+    const { maxConcurrent, maxQueued } = this.#settings;
+    if (this.#open.size < maxConcurrent + maxQueued) return undefined;
+    return new RemoteError("overloaded", `${this.#open.size} calls are open already`);
+  }
+
+  #start(open: Open): void {
+    if (this.#running >= this.#settings.maxConcurrent) {
+      this.#queue.set(open.request.id, open);
+      return;
+    }
+    this.#running++;
+    this.#run(open);
+  }
+
+  #run(open: Open): void {
+    const { request, context } = open;
+    const handler = this.#handlers.get(request.handler);
+    // A stream begins with both halves.
+    const streams = open.send !== undefined;
+    if (handler !== undefined && streams !== (handler.stream !== undefined)) {
+      const text = `${request.handler} ${streams ? "takes no stream" : "takes a stream"}`;
+      return this.#fail(open, new RemoteError("unsupported", text));
+    }
+    if (handler?.stream !== undefined) {
+      this.#runStream(open, handler.stream);
+      return;
+    }
+    if (handler === undefined) {
+      const text = `no handler ${JSON.stringify(request.handler)}`;
+      return this.#fail(open, new RemoteError("unknown-handler", text));
+    }
+    try {
+      const answer = handler.call(request, context);
+      if (!(answer instanceof Promise)) return this.#answer(open, answer);
+      answer.then((it) => this.#answer(open, it), (error) => this.#fail(open, error));
+    } catch (error) {
+      this.#fail(open, error);
+    }
+  }
+
+  async #runStream(open: Open, handler: StreamHandler): Promise<void> {
+    const { context, send, receive } = open;
+    const stream = messageStream(send!, receive!, {
+      cancel: (reason) => this.#fail(open, reason),
+      end: () => Promise.resolve(),
+    });
+    try {
+      await handler(stream, context);
+      if (this.#open.get(open.request.id) === open) {
+        await send!.end(encodeReplyHeader({ flags: 0, metadata: context.replyMetadata }));
+        this.#finish(open);
+      }
+      this.#next();
+    } catch (error) {
+      this.#fail(open, error);
+    }
+  }
+
+  /** The handler has answered. */
+  #answer(open: Open, answer: HandlerAnswer): void {
+    const { request: { id }, context } = open;
+    if (this.#open.get(id) !== open) return this.#next();
+    const text = typeof answer === "string" ? ENCODER.encode(answer) : undefined;
+    const data = answer instanceof ServerMsg ? answer.data : text ?? answer as Uint8Array ?? EMPTY;
+    if (answer instanceof ServerMsg && answer.type === SERVER_ERROR) {
+      this.#send(id, SERVER_ERROR, data);
+    } else if (data.length > this.#settings.maxMessage) {
+      const error =
+        `an answer of ${data.length} bytes, and at most ${this.#settings.maxMessage} go`;
+      this.#answerError(open, new RemoteError("too-large", error));
+    } else if (!this.#greeted || open.plain && data.length <= CHUNK_BYTES) {
+      this.#send(id, SERVER_DATA, data);
+    } else if (this.#reply(open, data, context.replyMetadata)) {
+      // It is over when its last piece is sent.
+      return this.#next();
+    }
+    this.#finish(open);
+    this.#next();
+  }
+
+  /** True if pieces of it are still to be sent. */
+  #reply(open: Open, data: Uint8Array, metadata: Metadata): boolean {
+    const { id } = open.request;
+    const send = new SendHalf(this.#link.sender, id, undefined, open.window);
+    const first = send.take(data);
+    const whole = first.length === data.length;
+    const header = encodeReplyHeader({ flags: whole ? 0 : MORE, metadata });
+    this.#link.sender.send({ id, type: TYPE.REPLY, header, data: first });
+    if (whole) return false;
+    open.send = send;
+    send.write(data.subarray(first.length)).then(() => this.#finish(open), () => {});
+    return true;
+  }
+
+  /** The handler has failed. */
+  #fail(open: Open, error: unknown): void {
+    if (this.#open.get(open.request.id) === open) {
+      const text = error instanceof Error ? error.message : String(error);
+      this.#answerError(
+        open,
+        error instanceof RemoteError
+          ? error
+          : new RemoteError("handler", `handler(${open.request.handler}) error: ${text}`),
+      );
+      this.#finish(open);
+    }
+    this.#next();
+  }
+
+  #answerError({ request: { id }, plain }: Open, error: RemoteError): void {
+    const { remoteCode, message, metadata, details } = error;
+    if (plain) return this.#send(id, SERVER_ERROR, ENCODER.encode(message));
+    const header = encodeFailureHeader({ code: remoteCode, message, metadata });
+    this.#link.sender.send({ id, type: TYPE.FAILURE, header, data: details });
+  }
+
+  /** A call is over: with a `reason` its handler is told that nobody waits any more. */
+  #finish(open: Open, reason?: Error): void {
+    const { id } = open.request;
+    clearTimeout(open.timer);
+    this.#open.delete(id);
+    this.#queue.delete(id);
+    if (reason !== undefined) {
+      open.context.cancel(reason);
+      open.receive?.fail(reason);
+      open.send?.fail(reason);
+    }
+    if (this.#open.size > 0 || this.#whenDone.length === 0) return;
+    for (const done of this.#whenDone.splice(0)) done();
+  }
+
+  /** A handler is done, and has a place for another call. */
+  #next(): void {
+    this.#running--;
+    for (const [id, open] of this.#queue) {
+      this.#queue.delete(id);
+      return this.#start(open);
+    }
+  }
+
+  #send(id: Uint, type: number, data: Uint8Array): void {
+    this.#link.sender.send({ id, type, data });
+  }
+
+  #watchIdle(ms: number = this.#settings.idleMs): void {
+    const { idleMs } = this.#settings;
+    this.#idle = setTimeout(() => {
+      if (this.#open.size > 0) return this.#watchIdle();
+      const left = this.#link.heardAt + idleMs - performance.now();
+      if (left > 0) return this.#watchIdle(left);
+      this.#link.close();
+    }, ms);
+  }
+
+  #onEnd(error: UdsError | undefined): void {
+    clearTimeout(this.#idle);
+    const reason = error ?? new UdsError("disconnected", "the caller has left");
+    for (const open of [...this.#open.values()]) this.#finish(open, reason);
+    clearTimeout(this.#idle);
+    this.#closed.resolve();
+  }
+}
+
+/** In constant time for texts of the same length. */
+function sameText(a: string, b: string): boolean {
+  const [left, right] = [ENCODER.encode(a), ENCODER.encode(b)];
+  let difference = left.length ^ right.length;
+  for (let i = 0; i < right.length; i++) difference |= (left[i] ?? 0) ^ right[i]!;
+  return difference === 0;
+}

@@ -1,0 +1,47 @@
+/**
+ * What a client can be told.
+ *
+ * @module
+ */
+import { requireLimit } from "../adapters/limits.ts";
+import { DEFAULT_MAX_MESSAGE } from "./decoder.ts";
+
+/** Options of {@linkcode Client} and {@linkcode dialServer}. */
+export interface ClientOptions {
+  /** How long a call waits for its answer, in milliseconds, unless it says otherwise. The server is not told. @default 30000 */
+  readonly timeoutMs?: number | undefined;
+  /** How large a message may be, in either direction, in bytes. @default 67108864 (64 MiB) */
+  readonly maxMessage?: number | undefined;
+  /** How many calls may wait for an answer: one more is `overloaded`. @default 16384 */
+  readonly maxPending?: number | undefined;
+  /** How much of answers that come in pieces is kept at once, in bytes: more wait in the server. @default twice maxMessage */
+  readonly maxBuffered?: number | undefined;
+  /** How often a sign of life is sent, in milliseconds: servers drop who says nothing for 30 s. @default 10000 */
+  readonly keepAliveMs?: number | undefined;
+  /** How long a server may take to say whether it knows our extensions, in milliseconds; then it does not. @default 1000 */
+  readonly helloTimeoutMs?: number | undefined;
+  /** Proves that we may call, to a server that wants a token. @default none */
+  readonly token?: string | undefined;
+}
+
+/** The options, and the defaults of the others. */
+export interface ClientSettings extends Readonly<Record<LimitName, number>> {
+  readonly token: string | undefined;
+}
+
+type LimitName = Exclude<keyof ClientOptions, "token">;
+
+/** @throws {RangeError} */
+export function clientSettings(options: ClientOptions): ClientSettings {
+  const maxMessage = options.maxMessage ?? DEFAULT_MAX_MESSAGE;
+  const limits = {
+    timeoutMs: options.timeoutMs ?? 30_000,
+    maxMessage,
+    maxPending: options.maxPending ?? 16_384,
+    maxBuffered: options.maxBuffered ?? 2 * maxMessage,
+    keepAliveMs: options.keepAliveMs ?? 10_000,
+    helloTimeoutMs: options.helloTimeoutMs ?? 1000,
+  };
+  for (const [name, value] of Object.entries(limits)) requireLimit(name, value);
+  return { ...limits, token: options.token };
+}

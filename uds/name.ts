@@ -1,0 +1,23 @@
+/**
+ * Where a server is that has a name.
+ *
+ * @module
+ */
+import { toAddress } from "../adapters/address.ts";
+import { runtimeDirectory } from "../adapters/runtime_directory.ts";
+import { type Address, ConnectError } from "../adapters/types.ts";
+
+/**
+ * The address of a server: with a slash in it a path, as it is; behind `@` or NUL an abstract name of Linux, as it is; anything else the name
+ * of a socket in a directory that only this user can enter, `$XDG_RUNTIME_DIR` or one in that for temporary files.
+ *
+ * @throws {ConnectError} `invalid-address` for `.`, `..`, nothing and what is too long; `permission` if others can enter that directory
+ */
+export async function socketAddress(name: string): Promise<Address> {
+  if (name === "" || name === "." || name === "..") {
+    throw new ConnectError("invalid-address", `the name ${JSON.stringify(name)} of a server`);
+  }
+  if (name.startsWith("@")) return toAddress({ path: `\0${name.slice(1)}` });
+  if (name.startsWith("\0") || name.includes("/")) return toAddress({ path: name });
+  return toAddress({ path: `${await runtimeDirectory()}/${name}` });
+}

@@ -1,0 +1,131 @@
+/**
+ * Answers calls.
+ *
+ * @module
+ */
+import { auto } from "../adapters/auto.ts";
+import { requireLimit } from "../adapters/limits.ts";
+import type { Conn, Duplex, Listener, Transport, WaitOptions } from "../adapters/types.ts";
+import { Served } from "./_served.ts";
+import type { Handler, Registered, StreamHandler } from "./context.ts";
+import { socketAddress } from "./name.ts";
+import { type ServerOptions, type ServerSettings, serverSettings } from "./server_options.ts";
+
+/** Options of {@linkcode Server}. */
+export interface ListenServerOptions extends ServerOptions {
+  /** Where listeners come from. @default the adapter of the runtime */
+  readonly transport?: Pick<Transport, "listen"> | undefined;
+}
+
+/** Options of {@linkcode Server.close}. */
+export interface CloseServerOptions {
+  /** How long calls that were begun may take, in milliseconds; then they are answered with `closing`. @default 5000 */
+  readonly graceMs?: number | undefined;
+}
+
+/**
+ * Answers calls, over its own socket, listeners and connections that one has, or several of these.
+ *
+ * 1. Each call is answered once: by its handler, or by an error that says why not. A client that goes, a cancelled call and a deadline fire the
+ *    `signal` of the handler's context.
+ * 2. Messages of the Go package are answered as it would; what else a client of ours says it says after a call of `uds.hello`.
+ * 3. A client that breaks the protocol, or a limit of it, loses its connection, and no other client notices.
+ *
+ * @example
+ * ```ts
+ * import { connPair } from "@trunkline/sockets/auto";
+ * import { dialServer, Server } from "@trunkline/sockets/uds";
+ *
+ * const server = new Server(undefined); // in life: new Server("my-service"), and start()
+ * server.register("Echo", (request) => request.data);
+ * const [ours, theirs] = connPair();
+ * server.serveConn(theirs);
+ * const client = await dialServer(ours); // in life: dialServer("my-service")
+ * console.log(await client.call("Echo", new Uint8Array([1, 2]))); // 1, 2
+ * await client.close();
+ * await server.close();
+ * ```
+ */
+export class Server implements AsyncDisposable {
+  readonly #name: string | undefined;
+  readonly #settings: ServerSettings;
+  readonly #transport: Pick<Transport, "listen">;
+  readonly #handlers = new Map<string, Registered>();
+  readonly #clients = new Set<Served>();
+  readonly #listeners = new Set<Listener>();
+  #closed = false;
+
+  /**
+   * Makes a server; it does nothing before `start()`, `serve()` or `serveConn()`. `name` is a name, a path or an abstract name, see
+   * {@linkcode socketAddress}; none for one that only serves what it is given.
+   *
+   * @throws {RangeError} if a limit is not positive
+   */
+  constructor(
+    name: string | undefined,
+    options: ListenServerOptions = {},
+  ) {
+    this.#name = name;
+    this.#settings = serverSettings(options);
+    this.#transport = options.transport ?? auto;
+  }
+
+  /** Adds a handler. @throws {TypeError} if there is one of that name */
+  register(name: string, handler: Handler): void {
+    this.#add(name, { call: handler });
+  }
+
+  /** Adds a handler of streams, to which clients of ours come by `stream()`. @throws {TypeError} if there is one of that name */
+  registerStream(name: string, handler: StreamHandler): void {
+    this.#add(name, { stream: handler });
+  }
+
+  #add(name: string, handler: Registered): void {
+    if (this.#handlers.has(name)) {
+      throw new TypeError(`cannot register name ${JSON.stringify(name)} twice`);
+    }
+    this.#handlers.set(name, handler);
+  }
+
+  /**
+   * Begins to listen at its name. A socket file is open to its owner alone.
+   *
+   * @throws {ConnectError} `in-use`, `permission`, ...; @throws {TypeError} if it has no name
+   */
+  async start(options: WaitOptions = {}): Promise<void> {
+    if (this.#name === undefined) throw new TypeError("this server has no name to listen at");
+    const address = await socketAddress(this.#name);
+    const listener = await this.#transport.listen(address, options);
+    this.serve(listener).catch(() => {});
+  }
+
+  /** Serves whoever connects to a listener, which is closed with the server; resolves then, and rejects if the listener breaks. */
+  async serve(listener: Listener): Promise<void> {
+    this.#listeners.add(listener);
+    if (this.#closed) return await listener.close();
+    for await (const conn of listener) this.serveConn(conn);
+  }
+
+  /** Serves one connection, which is closed with the server. */
+  serveConn(duplex: Duplex | Conn): void {
+    const client = new Served(duplex, this.#handlers, this.#settings);
+    this.#clients.add(client);
+    client.closed.then(() => this.#clients.delete(client));
+    if (this.#closed || this.#clients.size > this.#settings.maxClients) client.close(0);
+  }
+
+  /** Stops listening, lets calls that were begun be answered, and ends all connections. */
+  async close({ graceMs = 5000 }: CloseServerOptions = {}): Promise<void> {
+    if (graceMs !== 0) requireLimit("graceMs", graceMs);
+    this.#closed = true;
+    await Promise.all([
+      ...[...this.#listeners].map((listener) => listener.close()),
+      ...[...this.#clients].map((client) => client.close(graceMs)),
+    ]);
+  }
+
+  /** The same as `close()`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}
