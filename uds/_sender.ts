@@ -4,7 +4,8 @@
  * @module
  */
 import type { Conn } from "../adapters/types.ts";
-import { putUvarint, type Uint, uvarintLength } from "./_uvarint.ts";
+import { type Outgoing, putEnvelope, sizeOf } from "./_envelope.ts";
+import { uvarintLength } from "./_uvarint.ts";
 
 /** Data of this size is written from where it is, and not copied. */
 const LARGE_BYTES = 32 * 1024;
@@ -14,16 +15,6 @@ const BATCH_BYTES = 64 * 1024;
 export const CHUNK_BYTES: number = 64 * 1024;
 /** Who has much to send waits while more than this is queued, so that small messages wait for no more than this. */
 const HIGH_WATER_BYTES = 256 * 1024;
-
-/** The envelope of a message; `handler` is `undefined` in those of a server. */
-export interface Outgoing {
-  readonly id: Uint;
-  readonly type: number;
-  readonly handler?: Uint8Array | undefined;
-  /** What stands before `data`, as part of it. */
-  readonly header?: Uint8Array | undefined;
-  readonly data: Uint8Array;
-}
 
 /** One for each connection. */
 export class Sender {
@@ -56,39 +47,24 @@ export class Sender {
     return this.#queued > HIGH_WATER_BYTES;
   }
 
-  /** Queues a message; gives its bytes. `data` must not change until it was written. */
-  send({ id, type, handler, header, data }: Outgoing): number {
-    if (this.#stopped) return 0;
-    const dataLength = data.length + (header?.length ?? 0);
-    let size = uvarintLength(id) + uvarintLength(type) + uvarintLength(dataLength) + dataLength;
-    if (handler !== undefined) size += uvarintLength(handler.length) + handler.length;
+  /** Queues a message. `data` must not change until it was written. */
+  send(message: Outgoing): void {
+    if (this.#stopped) return;
+    const { data } = message;
+    const size = sizeOf(message);
     const whole = uvarintLength(size) + size;
     const large = data.length >= LARGE_BYTES;
     const bytes = this.#room(large ? whole - data.length : whole);
-    let at = putUvarint(bytes, this.#length, size);
-    at = putUvarint(bytes, at, id);
-    at = putUvarint(bytes, at, type);
-    if (handler !== undefined) {
-      at = putUvarint(bytes, at, handler.length);
-      bytes.set(handler, at);
-      at += handler.length;
-    }
-    at = putUvarint(bytes, at, dataLength);
-    if (header !== undefined) {
-      bytes.set(header, at);
-      at += header.length;
-    }
+    this.#length = putEnvelope(bytes, this.#length, size, message);
     if (large) {
-      this.#length = at;
       this.#cut();
       this.#pieces.push(data);
     } else {
-      bytes.set(data, at);
-      this.#length = at + data.length;
+      bytes.set(data, this.#length);
+      this.#length += data.length;
     }
     this.#queued += whole;
     this.#schedule();
-    return whole;
   }
 
   /** Resolves when less is queued than who has much to send should care about; the first to wait is the first to go on. */

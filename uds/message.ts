@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { putUvarint, requireUint, type Uint, uvarintLength, UvarintReader } from "./_uvarint.ts";
+import { type Outgoing, putEnvelope, sizeOf } from "./_envelope.ts";
+import { requireUint, type Uint, uvarintLength, UvarintReader } from "./_uvarint.ts";
 import { UdsError } from "./errors.ts";
 
 export type { Uint } from "./_uvarint.ts";
@@ -101,21 +102,8 @@ export class ClientMsg {
    * @throws {RangeError} if id or type is no whole number from 0 to 2^56-1 (the Go encoder panics from there on)
    */
   encode(): Uint8Array {
-    const { handlerBytes, data } = this;
-    requireUint(this.id, "id");
-    requireUint(this.type, "type");
-    const size = uvarintLength(this.id) + uvarintLength(this.type) +
-      uvarintLength(handlerBytes.length) + handlerBytes.length +
-      uvarintLength(data.length) + data.length;
-    const bytes = new Uint8Array(uvarintLength(size) + size);
-    let at = putUvarint(bytes, 0, size);
-    at = putUvarint(bytes, at, this.id);
-    at = putUvarint(bytes, at, this.type);
-    at = putUvarint(bytes, at, handlerBytes.length);
-    bytes.set(handlerBytes, at);
-    at = putUvarint(bytes, at + handlerBytes.length, data.length);
-    bytes.set(data, at);
-    return bytes;
+    const { id, type, handlerBytes, data } = this;
+    return encodeMessage({ id, type, handler: handlerBytes, data });
   }
 
   /**
@@ -150,18 +138,7 @@ export class ServerMsg {
    * @throws {RangeError} if id or type is no whole number from 0 to 2^56-1 (the Go encoder panics from there on)
    */
   encode(): Uint8Array {
-    const { data } = this;
-    requireUint(this.id, "id");
-    requireUint(this.type, "type");
-    const size = uvarintLength(this.id) + uvarintLength(this.type) +
-      uvarintLength(data.length) + data.length;
-    const bytes = new Uint8Array(uvarintLength(size) + size);
-    let at = putUvarint(bytes, 0, size);
-    at = putUvarint(bytes, at, this.id);
-    at = putUvarint(bytes, at, this.type);
-    at = putUvarint(bytes, at, data.length);
-    bytes.set(data, at);
-    return bytes;
+    return encodeMessage(this);
   }
 
   /**
@@ -172,6 +149,15 @@ export class ServerMsg {
   static decode(bytes: Uint8Array, options?: DecodeOptions): ServerMsg {
     return decodeServerBody(bodyOf(bytes), options);
   }
+}
+
+function encodeMessage(message: Outgoing): Uint8Array {
+  requireUint(message.id, "id");
+  requireUint(message.type, "type");
+  const size = sizeOf(message);
+  const bytes = new Uint8Array(uvarintLength(size) + size);
+  bytes.set(message.data, putEnvelope(bytes, 0, size, message));
+  return bytes;
 }
 
 /** What stands behind the size, which must tell how much that is. */
