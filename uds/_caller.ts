@@ -13,6 +13,7 @@ import {
   HELLO,
   type Metadata,
   MORE,
+  NO_METADATA,
   STREAM,
   TYPE,
 } from "./_extension.ts";
@@ -62,7 +63,6 @@ interface Pending {
 }
 
 const EMPTY = new Uint8Array();
-const NONE: Metadata = Object.freeze({});
 const DECODER = new TextDecoder();
 const HELLO_NAME = new TextEncoder().encode(HELLO);
 
@@ -130,7 +130,7 @@ export class Caller {
 
   /** Opens a stream to a handler of streams. */
   async stream(request: Omit<Request, "data">): Promise<MessageStream> {
-    const { name, handler, signal, timeoutMs, metadata = NONE } = request;
+    const { name, handler, signal, timeoutMs, metadata = NO_METADATA } = request;
     await waited(name, this.#greet(), {
       signal,
       timeoutMs: timeoutMs ?? this.#settings.timeoutMs,
@@ -143,13 +143,8 @@ export class Caller {
     const id = this.#nextId++;
     const deadline = timeoutMs === undefined ? Infinity : performance.now() + timeoutMs;
     const send = new SendHalf(this.#link.sender, id, EMPTY, WINDOW_BYTES);
-    const receive = new ReceiveHalf(this.#link.sender, id, EMPTY, {
-      maxMessage: this.#settings.maxMessage,
-      assembly: this.#assembly,
-    });
-    const onAbort = () => this.#cancel(id, abortedError(name, signal!));
-    const done = () => signal?.removeEventListener("abort", onAbort);
-    signal?.addEventListener("abort", onAbort, { once: true });
+    const receive = this.#receive(id);
+    const done = this.#watch(id, name, signal);
     this.#pending.set(id, { name, deadline, resolve: done, reject: done, send, receive });
     const header = encodeCallHeader({
       flags: STREAM,
@@ -207,9 +202,7 @@ export class Caller {
     return new Promise((resolve, reject) => {
       let pending: Pending = { name, deadline, resolve, reject };
       if (signal !== undefined) {
-        const onAbort = () => this.#cancel(id, abortedError(name, signal));
-        signal.addEventListener("abort", onAbort, { once: true });
-        const done = () => signal.removeEventListener("abort", onAbort);
+        const done = this.#watch(id, name, signal);
         pending = {
           ...pending,
           resolve: (reply) => (done(), resolve(reply)),
@@ -226,7 +219,7 @@ export class Caller {
           flags: first.length < data.length ? MORE : 0,
           timeoutMs: Math.ceil(wait),
           window: WINDOW_BYTES,
-          metadata: metadata ?? NONE,
+          metadata: metadata ?? NO_METADATA,
         });
         this.#pending.set(id, pending);
         this.#link.sender.send({ id, type: TYPE.CALL, handler, header, data: first });
@@ -243,6 +236,20 @@ export class Caller {
 
   #send(id: number, type: number, handler: Uint8Array, data: Uint8Array): void {
     this.#link.sender.send({ id, type, handler, data });
+  }
+
+  #receive(id: number): ReceiveHalf {
+    return new ReceiveHalf(this.#link.sender, id, EMPTY, {
+      maxMessage: this.#settings.maxMessage,
+      assembly: this.#assembly,
+    });
+  }
+
+  /** Has `signal` give up a call; gives what lets go of it. */
+  #watch(id: number, name: string, signal: AbortSignal | undefined): () => void {
+    const onAbort = () => this.#cancel(id, abortedError(name, signal!));
+    signal?.addEventListener("abort", onAbort, { once: true });
+    return () => signal?.removeEventListener("abort", onAbort);
   }
 
   /** Gives up a call, and tells the server. */
@@ -293,7 +300,7 @@ export class Caller {
     if (type === SERVER_DATA) {
       // A large answer that could not come in pieces: the next ones should.
       if (data.length > CHUNK_BYTES && this.#extended === undefined) this.#greet().catch(() => {});
-      this.#take(id)?.resolve({ data, metadata: NONE });
+      this.#take(id)?.resolve({ data, metadata: NO_METADATA });
     } else if (type === SERVER_ERROR) {
       const error = new RemoteError("error", DECODER.decode(data));
       if (pending !== undefined) this.#settle(this.#take(id)!, error);
@@ -318,10 +325,7 @@ export class Caller {
           this.#pending.delete(id);
           return pending.resolve({ data: rest, metadata });
         }
-        const receive = new ReceiveHalf(this.#link.sender, id, EMPTY, {
-          maxMessage: this.#settings.maxMessage,
-          assembly: this.#assembly,
-        });
+        const receive = this.#receive(id);
         pending.receive = receive;
         receive.read().then((whole) => {
           this.#pending.delete(id);

@@ -69,13 +69,14 @@ export interface FailureHeader {
 
 const ENCODER = new TextEncoder();
 const DECODER = new TextDecoder();
-const NO_METADATA: Metadata = Object.freeze(Object.create(null));
+/** None: one object, so that it is seen at once that there is nothing to write. */
+export const NO_METADATA: Metadata = Object.freeze(Object.create(null));
 const NOTHING_BYTES = new Uint8Array([0]);
 
 /** Writes the header of a `CALL`. */
 export function encodeCallHeader(header: CallHeader): Uint8Array {
   const { flags, timeoutMs, window, metadata } = header;
-  return join([uint(flags), uint(timeoutMs), uint(window), encodeMetadata(metadata)]);
+  return concat([uint(flags), uint(timeoutMs), uint(window), encodeMetadata(metadata)]);
 }
 
 /** Reads the header of a `CALL`, and what follows it. */
@@ -90,7 +91,7 @@ export function decodeCall(data: Uint8Array): [CallHeader, Uint8Array] {
 
 /** Writes the header of a `REPLY`. */
 export function encodeReplyHeader({ flags, metadata }: ReplyHeader): Uint8Array {
-  return join([uint(flags), encodeMetadata(metadata)]);
+  return concat([uint(flags), encodeMetadata(metadata)]);
 }
 
 /** Reads the header of a `REPLY`, and what follows it. */
@@ -103,7 +104,7 @@ export function decodeReply(data: Uint8Array): [ReplyHeader, Uint8Array] {
 
 /** Writes the header of a `FAILURE`. */
 export function encodeFailureHeader({ code, message, metadata }: FailureHeader): Uint8Array {
-  return join([text(code), text(message), encodeMetadata(metadata)]);
+  return concat([text(code), text(message), encodeMetadata(metadata)]);
 }
 
 /** Reads a `FAILURE`, and its details. */
@@ -152,7 +153,7 @@ export function checkMetadata(metadata: Metadata): void {
 function encodeMetadata(metadata: Metadata): Uint8Array {
   if (metadata === NO_METADATA) return NOTHING_BYTES;
   const entries = Object.entries(metadata);
-  return join([uint(entries.length), ...entries.flatMap((entry) => entry.map(text))]);
+  return concat([uint(entries.length), ...entries.flatMap((entry) => entry.map(text))]);
 }
 
 function readMetadata(reader: UvarintReader, data: Uint8Array): Metadata {
@@ -173,7 +174,7 @@ function readMetadata(reader: UvarintReader, data: Uint8Array): Metadata {
 
 function text(value: string): Uint8Array {
   const bytes = ENCODER.encode(value);
-  return join([uint(bytes.length), bytes]);
+  return concat([uint(bytes.length), bytes]);
 }
 
 function readText(reader: UvarintReader, data: Uint8Array, what: string): string {
@@ -185,8 +186,4 @@ function small(reader: UvarintReader, what: string): number {
   const value = reader.uint(what);
   if (value > 0xffff_ffff) throw new UdsError("protocol", `${what} of ${value}`);
   return Number(value);
-}
-
-function join(parts: readonly Uint8Array[]): Uint8Array {
-  return concat(parts);
 }

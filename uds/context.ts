@@ -4,7 +4,7 @@
  * @module
  */
 import type { PeerCredentials } from "../adapters/types.ts";
-import type { Metadata } from "./_extension.ts";
+import { type Metadata, NO_METADATA } from "./_extension.ts";
 import type { ClientMsg, ServerMsg } from "./message.ts";
 import type { MessageStream } from "./stream.ts";
 
@@ -45,20 +45,18 @@ export type Registered =
   | { readonly call: Handler; readonly stream?: undefined }
   | { readonly call?: undefined; readonly stream: StreamHandler };
 
-const NONE: Metadata = Object.freeze({});
-
 /** Made for each call: its signal only if somebody looks at it. */
 export class Context implements HandlerContext {
   readonly deadline: number | undefined;
   readonly metadata: Metadata;
   readonly peer: PeerCredentials | undefined;
-  replyMetadata: Metadata = NONE;
+  replyMetadata: Metadata = NO_METADATA;
   #controller: AbortController | undefined;
   #reason: Error | undefined;
 
   constructor(
     peer: PeerCredentials | undefined,
-    metadata: Metadata = NONE,
+    metadata: Metadata = NO_METADATA,
     deadline: number | undefined = undefined,
   ) {
     this.peer = peer;
