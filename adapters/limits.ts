@@ -21,6 +21,11 @@ export function requireLimit(name: string, value: number): void {
   }
 }
 
+/** As {@linkcode requireLimit}, of all that are given. @throws {RangeError} */
+export function requireLimits(limits: Readonly<Record<string, number>>): void {
+  for (const [name, value] of Object.entries(limits)) requireLimit(name, value);
+}
+
 /**
  * Refuses an option that is none of its words.
  *

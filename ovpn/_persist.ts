@@ -4,10 +4,8 @@
  * @module
  */
 import type { WaitOptions } from "../adapters/types.ts";
+import { LATE_REPLY_RETRY_MS } from "./_pause.ts";
 import { ManagementError } from "./errors.ts";
-
-/** The pause after a `timeout`, in milliseconds. */
-const RETRY_MS = 1000;
 
 /** Options of {@linkcode persist}. */
 export interface PersistOptions {
@@ -39,7 +37,7 @@ export function persist(
       state = "idle";
       if (signal.aborted) return;
       if (error instanceof ManagementError && error.code === "timeout") {
-        timer = setTimeout(attempt, RETRY_MS);
+        timer = setTimeout(attempt, LATE_REPLY_RETRY_MS);
       }
       onError?.(error);
     }

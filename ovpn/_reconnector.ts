@@ -9,6 +9,7 @@ import { wrapConn } from "../adapters/wrap.ts";
 import { backoffMs } from "./_backoff.ts";
 import type { Broadcast } from "./_broadcast.ts";
 import { CLIENT_COMMANDS, ClientRegistry } from "./_client_registry.ts";
+import { LATE_REPLY_RETRY_MS, pause } from "./_pause.ts";
 import { Resumption } from "./_resumption.ts";
 import { type EventSink, type Link, Session, type Turn } from "./_session.ts";
 import type { ClientOptions, CommandOptions, CommandReply } from "./client_options.ts";
@@ -35,8 +36,6 @@ export type HoldPolicy = "leave" | "again" | "release";
 
 /** OpenVPN's own longest pause between attempts (`--connect-retry`), in seconds: a hold says no more. */
 const MAX_HOLD_SECONDS = 300;
-/** How soon a release that was held up is tried again. */
-const RELEASE_RETRY_MS = 1000;
 const LOGIN_ERRORS: ReadonlySet<string> = new Set(["password-required", "wrong-password"]);
 /** How often in a row the login may fail: a process that is just starting may hang up on a right password. */
 export const MAX_LOGIN_FAILURES = 3;
@@ -333,7 +332,7 @@ export class Reconnector implements Link {
       // Another reply is late, or the set-up takes its time.
       const { code } = error as ManagementError;
       const again = code === "timeout" || code === "disconnected";
-      if (again && !signal.aborted) await this.#releaseAfter(RELEASE_RETRY_MS, signal);
+      if (again && !signal.aborted) await this.#releaseAfter(LATE_REPLY_RETRY_MS, signal);
     }
   }
 
@@ -402,18 +401,4 @@ export class Reconnector implements Link {
 function notCarried(name: string): ManagementError {
   const text = "there is no connection, and over the next one the same ids may be another client's";
   return new ManagementError("disconnected", `${name}: ${text}`);
-}
-
-/** Resolves after that time, or when `signal` fires. */
-function pause(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) return resolve();
-    const done = () => {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", done);
-      resolve();
-    };
-    const timer = setTimeout(done, ms);
-    signal.addEventListener("abort", done, { once: true });
-  });
 }

@@ -120,10 +120,10 @@ export class Resumption {
     const states = since(heard.STATE, state, true);
     const logged = since(heard.LOG, log, this.#on.log);
     const echoed = since(heard.ECHO, echo, this.#on.echo);
-    const daemon = this.#fate(pid, states, state?.length);
+    const restarts = states.events.filter(({ name }) => name === "RECONNECTING");
+    const daemon = this.#fate(pid, state?.length, states.whole, restarts.length > 0);
     const before = this.#pid;
     this.#pid = pid ?? before;
-    const restarts = states.events.filter(({ name }) => name === "RECONNECTING");
     const gap = {
       daemon,
       restartedByDisconnect: restarts.some((it) => it.description === "management-disconnect"),
@@ -141,14 +141,15 @@ export class Resumption {
 
   #fate(
     pid: number | undefined,
-    states: Since<StateEvent>,
     kept: number | undefined,
+    whole: boolean,
+    restarted: boolean,
   ): DaemonFate {
     if (pid === undefined || kept === undefined) return "unknown";
     if (pid !== this.#pid) return "replaced";
     // In containers every OpenVPN may be process 1.
-    if (!states.whole) return kept < STATE_HISTORY ? "replaced" : "unknown";
-    return states.events.some(({ name }) => name === "RECONNECTING") ? "restarted" : "same";
+    if (!whole) return kept < STATE_HISTORY ? "replaced" : "unknown";
+    return restarted ? "restarted" : "same";
   }
 }
 

@@ -3,12 +3,10 @@
  *
  * @module
  */
+import { LATE_REPLY_RETRY_MS, pause } from "./_pause.ts";
 import { killOfEra, statusOfEra } from "./_status_kill.ts";
 import type { ManagementClient } from "./client.ts";
 import { ManagementError } from "./errors.ts";
-
-/** The pause after a reply that was late, in milliseconds. */
-const RETRY_MS = 1000;
 
 /** Options of {@linkcode restartUnheard}. */
 export interface SearchOptions {
@@ -31,7 +29,7 @@ export async function restartUnheard(
     } catch (error) {
       if (!(error instanceof ManagementError && error.code === "timeout")) throw error;
     }
-    await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+    await pause(LATE_REPLY_RETRY_MS, options.signal);
     options.signal.throwIfAborted();
   }
 }

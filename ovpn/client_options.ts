@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { requireChoice, requireLimit } from "../adapters/limits.ts";
+import { requireChoice, requireLimits } from "../adapters/limits.ts";
 import type { WaitOptions } from "../adapters/types.ts";
 import type { GuardName } from "./guard.ts";
 
@@ -97,7 +97,7 @@ export function sessionLimits(options: ClientOptions): SessionLimits {
     maxReplyBytes: options.maxReplyBytes ?? DEFAULTS.maxReplyBytes,
     closeTimeoutMs: options.closeTimeoutMs ?? DEFAULTS.closeTimeoutMs,
   };
-  for (const [name, value] of Object.entries(limits)) requireLimit(name, value);
+  requireLimits(limits);
   requireChoice("onTimeout", options.onTimeout ?? "disconnect", ["disconnect", "keep"]);
   return limits;
 }

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { requireLimit } from "../adapters/limits.ts";
+import { requireLimits } from "../adapters/limits.ts";
 import type { WaitOptions } from "../adapters/types.ts";
 import { persist } from "./_persist.ts";
 import { killOfEra, statusOfEra } from "./_status_kill.ts";
@@ -109,9 +109,7 @@ export class ClientTable implements Disposable {
   constructor(client: ManagementClient, options: ClientTableOptions = {}) {
     const { refreshMs = TABLE_DEFAULTS.refreshMs, settleMs = TABLE_DEFAULTS.settleMs } = options;
     const { maxBufferedChanges = TABLE_DEFAULTS.maxBufferedChanges, byteCountSeconds } = options;
-    for (const [name, value] of Object.entries({ refreshMs, settleMs, maxBufferedChanges })) {
-      requireLimit(name, value);
-    }
+    requireLimits({ refreshMs, settleMs, maxBufferedChanges });
     if (byteCountSeconds !== undefined && !isInterval(byteCountSeconds)) {
       throw new RangeError(`byteCountSeconds is ${byteCountSeconds}, expected a whole number`);
     }

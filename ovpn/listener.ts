@@ -14,6 +14,7 @@ import {
   type Transport,
   type WaitOptions,
 } from "../adapters/types.ts";
+import { pause } from "./_pause.ts";
 import { type ClientOptions, ManagementClient } from "./client.ts";
 import { ManagementError } from "./errors.ts";
 
@@ -191,10 +192,6 @@ export class ManagementListener implements AsyncIterable<IncomingConnection>, As
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
-}
-
-function pause(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
 /**

@@ -4,7 +4,7 @@
  * @module
  */
 import { parseAddress } from "../adapters/address.ts";
-import { requireChoice, requireLimit } from "../adapters/limits.ts";
+import { requireChoice, requireLimits } from "../adapters/limits.ts";
 import type { Address, Conn, Duplex, Transport, WaitOptions } from "../adapters/types.ts";
 import { Broadcast } from "./_broadcast.ts";
 import { type Connector, type HoldPolicy, Reconnector } from "./_reconnector.ts";
@@ -92,9 +92,7 @@ export class ReconnectingClient extends ServerCommands {
     const { minDelayMs = DEFAULT_MIN_DELAY_MS, maxDelayMs = DEFAULT_MAX_DELAY_MS } = options;
     const { maxAttempts = Infinity, hold = "again", password, signal } = options;
     const { maxBufferedEvents, timeoutMs } = sessionLimits(options);
-    for (const [name, value] of Object.entries({ minDelayMs, maxDelayMs, maxAttempts })) {
-      requireLimit(name, value);
-    }
+    requireLimits({ minDelayMs, maxDelayMs, maxAttempts });
     requireChoice("hold", hold, ["leave", "again", "release"]);
     if (typeof password === "string") encodeLine(password, "the password");
     const events = new Broadcast(maxBufferedEvents);

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { requireLimit } from "../adapters/limits.ts";
+import { requireLimits } from "../adapters/limits.ts";
 import { DEFAULT_MAX_MESSAGE } from "./decoder.ts";
 
 /** Options of {@linkcode Client} and {@linkcode dialServer}. */
@@ -42,6 +42,6 @@ export function clientSettings(options: ClientOptions): ClientSettings {
     keepAliveMs: options.keepAliveMs ?? 10_000,
     helloTimeoutMs: options.helloTimeoutMs ?? 1000,
   };
-  for (const [name, value] of Object.entries(limits)) requireLimit(name, value);
+  requireLimits(limits);
   return { ...limits, token: options.token };
 }

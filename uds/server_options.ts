@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { requireLimit } from "../adapters/limits.ts";
+import { requireLimits } from "../adapters/limits.ts";
 import { DEFAULT_MAX_MESSAGE } from "./decoder.ts";
 
 /** Options of {@linkcode Server}. */
@@ -42,6 +42,6 @@ export function serverSettings(options: ServerOptions): ServerSettings {
     maxClients: options.maxClients ?? 1024,
     idleMs: options.idleMs ?? 30_000,
   };
-  for (const [name, value] of Object.entries(limits)) requireLimit(name, value);
+  requireLimits(limits);
   return { ...limits, token: options.token };
 }
