@@ -13,65 +13,74 @@ import { FakeDaemon, GREETING, rejection } from "./ovpn_fake.ts";
 import { FAST, start, until } from "./ovpn_reconnecting.ts";
 import { unhandledDuring } from "./unhandled.ts";
 
-test("a command in flight is lost with its connection, one in the queue is not", async () => {
+/** A client of daemons that a test speaks for; `next()` is the next of them, which has greeted. */
+function scripted(options: ReconnectOptions = {}) {
   const conns: FakeDaemon[] = [];
-  const connect = () => {
+  const client = new ReconnectingClient(() => {
     const [ours, theirs] = connPair();
     conns.push(new FakeDaemon(theirs));
     return Promise.resolve(ours);
-  };
-  const client = new ReconnectingClient(connect, { ...FAST, closeTimeoutMs: 10 });
-  const serve = async (index: number) => {
+  }, { ...FAST, closeTimeoutMs: 10, ...options });
+  let count = 0;
+  const next = async () => {
+    const index = count++;
     while (conns[index] === undefined) await new Promise((resolve) => setTimeout(resolve, 1));
     await conns[index].say(GREETING);
-    await conns[index].answer("state on all", "SUCCESS: on\r\nEND\r\n");
-    await conns[index].answer("pid", "SUCCESS: pid=1\r\n");
     return conns[index];
   };
-  const first = await serve(0);
+  const end = async () => {
+    await client.close();
+    for (const { conn } of conns) conn.abort();
+  };
+  return { client, next, end };
+}
+
+const STATES = "SUCCESS: on\r\nEND\r\n";
+const PID = "SUCCESS: pid=1\r\n";
+const CONNECT = ">CLIENT:CONNECT,0,1\r\n>CLIENT:ENV,END\r\n";
+
+test("a command in flight is lost with its connection, one in the queue is not", async () => {
+  const { client, next, end } = scripted();
+  const serve = async () => {
+    const daemon = await next();
+    await daemon.answer("state on all", STATES);
+    await daemon.answer("pid", PID);
+    return daemon;
+  };
+  const first = await serve();
   await client.ready;
   const sent = rejection<ManagementError>(client.mute());
   const queued = client.verb();
   assertEquals(await first.hear(), "mute");
   first.conn.abort();
   assertEquals((await sent).code, "connection");
-  const second = await serve(1);
+  const second = await serve();
   await second.answer("verb", "SUCCESS: verb=4\r\n");
   assertEquals(await queued, 4);
-  await client.close();
-  for (const { conn } of conns) conn.abort();
+  await end();
 });
 
 test("a connection that ends while it is set up leaves all of the gap to the next one", async () => {
-  const conns: FakeDaemon[] = [];
-  const connect = () => {
-    const [ours, theirs] = connPair();
-    conns.push(new FakeDaemon(theirs));
-    return Promise.resolve(ours);
-  };
-  const client = new ReconnectingClient(connect, { ...FAST, closeTimeoutMs: 10 });
+  const { client, next, end } = scripted();
   const events = client.subscribe();
   const history = ["1,CONNECTED,,,,,,", "2,RECONNECTING,x,,,,,", "3,CONNECTED,,,,,,"];
-  const serve = async (index: number, lines: number) => {
-    while (conns[index] === undefined) await new Promise((resolve) => setTimeout(resolve, 1));
-    const daemon = conns[index];
-    await daemon.say(GREETING);
+  const serve = async (lines: number) => {
+    const daemon = await next();
     const block = history.slice(0, lines).map((line) => `${line}\r\n`).join("");
     await daemon.answer("state on all", `SUCCESS: on\r\n${block}END\r\n`);
     assertEquals(await daemon.hear(), "pid");
     return daemon;
   };
-  const first = await serve(0, 1);
+  const first = await serve(1);
   await first.say("SUCCESS: pid=1\r\n");
   await client.ready;
   first.conn.abort();
-  (await serve(1, 3)).conn.abort();
-  await (await serve(2, 3)).say("SUCCESS: pid=1\r\n");
+  (await serve(3)).conn.abort();
+  await (await serve(3)).say("SUCCESS: pid=1\r\n");
   await until(events, "resumed");
   const { gap } = await until(events, "resumed");
   assertEquals([gap?.daemon, gap?.states.map(({ time }) => time)], ["restarted", [2, 3]]);
-  await client.close();
-  for (const { conn } of conns) conn.abort();
+  await end();
 });
 
 test("ids of an earlier connection do not reach a client of the next one", async () => {
@@ -208,32 +217,6 @@ test("events of connections that nobody has read are forgotten with the next one
   await client.close();
   await daemon.close();
 });
-
-/** A client of daemons that a test speaks for; `next()` is the next of them, which has greeted. */
-function scripted(options: ReconnectOptions = {}) {
-  const conns: FakeDaemon[] = [];
-  const client = new ReconnectingClient(() => {
-    const [ours, theirs] = connPair();
-    conns.push(new FakeDaemon(theirs));
-    return Promise.resolve(ours);
-  }, { ...FAST, closeTimeoutMs: 10, ...options });
-  let count = 0;
-  const next = async () => {
-    const index = count++;
-    while (conns[index] === undefined) await new Promise((resolve) => setTimeout(resolve, 1));
-    await conns[index].say(GREETING);
-    return conns[index];
-  };
-  const end = async () => {
-    await client.close();
-    for (const { conn } of conns) conn.abort();
-  };
-  return { client, next, end };
-}
-
-const STATES = "SUCCESS: on\r\nEND\r\n";
-const PID = "SUCCESS: pid=1\r\n";
-const CONNECT = ">CLIENT:CONNECT,0,1\r\n>CLIENT:ENV,END\r\n";
 
 test("a client that comes while a later connection is set up is answered over it, or not at all", async () => {
   const { client, next, end } = scripted();
