@@ -76,6 +76,18 @@ export interface Stats {
   isDirectory(): boolean;
 }
 
+/** An open file. */
+interface FileHandle {
+  stat(options: { bigint: true }): Promise<Stats>;
+  read(
+    into: Uint8Array,
+    offset: number,
+    length: number,
+    position: number,
+  ): Promise<{ readonly bytesRead: number }>;
+  close(): Promise<void>;
+}
+
 /** A `crypto.Cipheriv` for an AEAD. */
 interface NodeCipher {
   setAAD(aad: Uint8Array): void;
@@ -135,6 +147,7 @@ interface Builtins {
     link(from: string, to: string): Promise<void>;
     unlink(path: string): Promise<void>;
     rmdir(path: string): Promise<void>;
+    open(path: string, flags: "r"): Promise<FileHandle>;
     lstat(path: string, options: { bigint: true }): Promise<Stats>;
     stat(path: string, options: { bigint: true }): Promise<Stats>;
   };

@@ -5,7 +5,7 @@
  */
 import type { NodeSocket } from "./_node_builtins.ts";
 import { codedError } from "./_errors.ts";
-import { readPeerCredentials } from "./_peer_credentials.ts";
+import { readPeerCredentials } from "./peer_credentials.ts";
 import type { RawSocket } from "./_socket_conn.ts";
 import { inetAddress } from "./address.ts";
 import type { Address, PeerCredentials, TlsInfo } from "./types.ts";

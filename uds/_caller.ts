@@ -22,6 +22,7 @@ import { Link } from "./_link.ts";
 import { Assembly, ReceiveHalf } from "./_receive_half.ts";
 import { SendHalf, WINDOW_BYTES } from "./_send_half.ts";
 import { CHUNK_BYTES } from "./_sender.ts";
+import { admit } from "./admission.ts";
 import type { ClientSettings } from "./client_options.ts";
 import { RemoteError, UdsError } from "./errors.ts";
 import { type MessageStream, messageStream } from "./stream.ts";
@@ -36,6 +37,7 @@ import {
 
 /** The answer to a call. */
 export interface Reply {
+  readonly id: number;
   readonly data: Uint8Array;
   readonly metadata: Metadata;
 }
@@ -48,7 +50,14 @@ export interface Request {
   readonly signal?: AbortSignal | undefined;
   readonly timeoutMs?: number | undefined;
   readonly metadata?: Metadata | undefined;
+  /** Whether it takes a server that knows our extensions, if there is one. */
+  readonly rich?: boolean | undefined;
+  /** Hears its id. */
+  readonly onId?: ((id: number) => void) | undefined;
 }
+
+/** What a stream is made of. */
+export type StreamRequest = Omit<Request, "data" | "rich" | "onId">;
 
 interface Pending {
   readonly name: string;
@@ -60,6 +69,8 @@ interface Pending {
   readonly send?: SendHalf | undefined;
   /** Of an answer that comes in pieces. */
   receive?: ReceiveHalf | undefined;
+  /** The answer, of which the server may have more to say when it is asked for our extensions. */
+  error?: RemoteError | undefined;
 }
 
 const EMPTY = new Uint8Array();
@@ -76,9 +87,11 @@ export class Caller {
   readonly #assembly: Assembly;
   readonly #pending = new Map<number, Pending>();
   #nextId = 0;
-  /** Whether the server knows our extensions; `undefined` before it was asked. */
+  /** Whether the server knows our extensions; `undefined` before it has said so. */
   #extended: boolean | undefined;
   #hello: Promise<void> | undefined;
+  /** Whether we may talk to this server: `undefined` if there is nothing to find out. */
+  #admitted: Promise<void> | undefined;
   /** Fires at the earliest deadline, or earlier. */
   #timer: ReturnType<typeof setTimeout> | undefined;
   #timerAt = Infinity;
@@ -100,8 +113,15 @@ export class Caller {
     this.#keepAlive = setInterval(() => {
       this.#send(0, CLIENT_KEEP_ALIVE, EMPTY, EMPTY);
     }, settings.keepAliveMs);
+    if (!settings.extensions) this.#extended = false;
+    if (settings.peerCred !== "off") this.#admitted = this.#admit();
     this.#link.read();
     if (settings.token !== undefined) this.#greet().catch(() => {});
+  }
+
+  /** Whether calls can be made. */
+  get usable(): boolean {
+    return (this.#end ?? this.#goingAway) === undefined;
   }
 
   /** Calls a handler. */
@@ -109,27 +129,27 @@ export class Caller {
     const { signal, timeoutMs, metadata, data } = request;
     // What Go's messages cannot say: then the server is asked first whether it knows more.
     const extension = signal !== undefined || timeoutMs !== undefined || metadata !== undefined ||
-      data.length > CHUNK_BYTES || this.#settings.token !== undefined;
+      request.rich || data.length > CHUNK_BYTES || this.#settings.token !== undefined;
     const { maxMessage } = this.#settings;
     if (data.length > maxMessage) {
       const text = `${request.name}: ${data.length} bytes of data, and at most ${maxMessage} go`;
       return Promise.reject(new UdsError("too-large", text));
     }
-    if (extension && this.#extended === undefined) return this.#callAfterHello(request);
-    return this.#call(request);
+    const first = extension && this.#extended === undefined ? this.#greet() : this.#admitted;
+    return first === undefined ? this.#call(request) : this.#callAfter(first, request);
   }
 
-  async #callAfterHello(request: Request): Promise<Reply> {
+  async #callAfter(first: Promise<void>, request: Request): Promise<Reply> {
     const { name, signal, timeoutMs = this.#settings.timeoutMs } = request;
     const began = performance.now();
-    await waited(name, this.#greet(), { signal, timeoutMs });
+    await waited(name, first, { signal, timeoutMs });
     if (request.timeoutMs === undefined) return await this.#call(request);
     const left = timeoutMs - (performance.now() - began);
     return await this.#call({ ...request, timeoutMs: Math.max(1, left) });
   }
 
   /** Opens a stream to a handler of streams. */
-  async stream(request: Omit<Request, "data">): Promise<MessageStream> {
+  async stream(request: StreamRequest): Promise<MessageStream> {
     const { name, handler, signal, timeoutMs, metadata = NO_METADATA } = request;
     await waited(name, this.#greet(), {
       signal,
@@ -138,8 +158,7 @@ export class Caller {
     if (this.#extended !== true) {
       throw new UdsError("unsupported", `${name}: this server knows no streams`);
     }
-    const end = this.#end ?? this.#goingAway;
-    if (end !== undefined) throw end;
+    this.#check(name, signal);
     const id = this.#nextId++;
     const deadline = timeoutMs === undefined ? Infinity : performance.now() + timeoutMs;
     const send = new SendHalf(this.#link.sender, id, EMPTY, WINDOW_BYTES);
@@ -168,35 +187,80 @@ export class Caller {
     await this.#link.close();
   }
 
-  /** Asks the server for our extensions, once. */
-  #greet(): Promise<void> {
-    return this.#hello ??= (async () => {
-      const { token, helloTimeoutMs } = this.#settings;
-      const data = encodeClientHello({ token });
-      try {
-        const request = { name: HELLO, handler: HELLO_NAME, data, timeoutMs: helloTimeoutMs };
-        const reply = await this.#call(request);
-        this.#extended = decodeServerHello(reply.data).extensions;
-      } catch (error) {
-        if (this.#end !== undefined) throw this.#end;
-        // A server that knows no such handler says so, or nothing.
-        this.#extended = false;
-        if (token === undefined) return;
-        const text = "the server did not accept the token";
-        throw new UdsError("unauthorized", text, { cause: error });
-      }
-    })();
+  /** Finds out whether the server is who it should be; ends the connection if it is not. */
+  #admit(): Promise<void> {
+    const admitted = admit(this.#link.conn, this.#settings).then(() => {
+      this.#admitted = undefined;
+    }, (error) => {
+      this.#link.fail(error);
+      throw error;
+    });
+    admitted.catch(() => {});
+    return admitted;
   }
 
-  #call({ name, handler, data, signal, timeoutMs, metadata }: Request): Promise<Reply> {
+  /** Asks the server for our extensions, once. */
+  #greet(): Promise<void> {
+    return this.#hello ??= this.#doGreet();
+  }
+
+  async #doGreet(): Promise<void> {
+    const { helloTimeoutMs } = this.#settings;
+    await this.#admitted;
+    const token = await this.#token();
+    try {
+      const data = encodeClientHello({ token });
+      const request = { name: HELLO, handler: HELLO_NAME, data, timeoutMs: helloTimeoutMs };
+      const reply = await this.#call(request);
+      this.#extended = decodeServerHello(reply.data).extensions;
+    } catch (error) {
+      if (this.#end !== undefined) throw this.#end;
+      // A server that knows no such handler says so, or nothing.
+      this.#extended = false;
+      if (error instanceof RemoteError && error.remoteCode === "unauthorized") {
+        throw new UdsError("unauthorized", `the server said: ${error.message}`, { cause: error });
+      }
+    } finally {
+      this.#settleExplained();
+    }
+    if (this.#extended || token === undefined) return;
+    throw new UdsError("unauthorized", "the server takes no token");
+  }
+
+  async #token(): Promise<string | undefined> {
+    try {
+      return await this.#settings.token?.();
+    } catch (cause) {
+      throw new UdsError("unauthorized", "there is no token", { cause });
+    }
+  }
+
+  /** What the server had no more to say of. */
+  #settleExplained(): void {
+    for (const [id, { error }] of this.#pending) {
+      if (error !== undefined) this.#settle(this.#take(id)!, error);
+    }
+  }
+
+  /** @throws {UdsError} why no call can be made */
+  #check(name: string, signal: AbortSignal | undefined): void {
     const end = this.#end ?? this.#goingAway;
-    if (end !== undefined) return Promise.reject(end);
-    if (signal?.aborted) return Promise.reject(abortedError(name, signal));
-    if (this.#pending.size >= this.#settings.maxPending) {
-      const text = `${name}: ${this.#pending.size} calls wait for an answer already`;
-      return Promise.reject(new UdsError("overloaded", text));
+    if (end !== undefined) throw end;
+    if (signal?.aborted) throw abortedError(name, signal);
+    if (this.#pending.size < this.#settings.maxPending || name === HELLO) return;
+    const text = `${name}: ${this.#pending.size} calls wait for an answer already`;
+    throw new UdsError("overloaded", text);
+  }
+
+  #call(request: Request): Promise<Reply> {
+    const { name, handler, data, signal, timeoutMs, metadata, rich, onId } = request;
+    try {
+      this.#check(name, signal);
+    } catch (error) {
+      return Promise.reject(error);
     }
     const id = this.#nextId++;
+    onId?.(id);
     const wait = timeoutMs ?? this.#settings.timeoutMs;
     const deadline = performance.now() + wait;
     return new Promise((resolve, reject) => {
@@ -209,9 +273,9 @@ export class Caller {
           reject: (error) => (done(), reject(error)),
         };
       }
-      const rich = this.#extended === true &&
-        (timeoutMs !== undefined || metadata !== undefined || data.length > CHUNK_BYTES);
-      if (rich) {
+      const extended = this.#extended === true &&
+        (rich || timeoutMs !== undefined || metadata !== undefined || data.length > CHUNK_BYTES);
+      if (extended) {
         const send = new SendHalf(this.#link.sender, id, EMPTY, WINDOW_BYTES);
         pending = { ...pending, send };
         const first = send.take(data);
@@ -300,13 +364,23 @@ export class Caller {
     if (type === SERVER_DATA) {
       // A large answer that could not come in pieces: the next ones should.
       if (data.length > CHUNK_BYTES && this.#extended === undefined) this.#greet().catch(() => {});
-      this.#take(id)?.resolve({ data, metadata: NO_METADATA });
+      this.#take(id)?.resolve({ id, data, metadata: NO_METADATA });
     } else if (type === SERVER_ERROR) {
-      const error = new RemoteError("error", DECODER.decode(data));
-      if (pending !== undefined) this.#settle(this.#take(id)!, error);
-    } else if (this.#extended !== true) {
+      if (pending !== undefined) this.#onPlainError(id, pending, data);
+    } else if (type === TYPE.FAILURE ? this.#hello === undefined : this.#extended !== true) {
       throw new UdsError("protocol", `a message of the type ${type}, which was not agreed upon`);
     } else this.#onExtension(message, id, pending);
+  }
+
+  /** A server of ours has more to say of it, once it is asked for our extensions. */
+  #onPlainError(id: number, pending: Pending, text: Uint8Array): void {
+    const error = new RemoteError("error", DECODER.decode(text), { details: text });
+    if (this.#extended !== undefined || pending.name === HELLO) {
+      this.#settle(this.#take(id)!, error);
+      return;
+    }
+    pending.error = error;
+    this.#greet().catch(() => {});
   }
 
   #onExtension({ type, data }: ServerMsg, id: number, pending: Pending | undefined): void {
@@ -323,13 +397,13 @@ export class Caller {
         const [{ flags, metadata }, rest] = decodeReply(data);
         if ((flags & MORE) === 0) {
           this.#pending.delete(id);
-          return pending.resolve({ data: rest, metadata });
+          return pending.resolve({ id, data: rest, metadata });
         }
         const receive = this.#receive(id);
         pending.receive = receive;
         receive.read().then((whole) => {
           this.#pending.delete(id);
-          pending.resolve({ data: whole!, metadata });
+          pending.resolve({ id, data: whole!, metadata });
         }, () => {});
         return receive.push(rest, true);
       }
@@ -347,7 +421,7 @@ export class Caller {
         pending.send?.fail(
           new UdsError("closed", `${pending.name}: the server has ended the call`),
         );
-        return pending.resolve({ data: EMPTY, metadata });
+        return pending.resolve({ id, data: EMPTY, metadata });
       }
       case TYPE.WINDOW:
         return pending.send?.grant(decodeUint(data, "a window")[0]);
@@ -371,7 +445,9 @@ export class Caller {
       new UdsError("disconnected", "the server has closed the connection");
     clearTimeout(this.#timer);
     clearInterval(this.#keepAlive);
-    for (const pending of this.#pending.values()) this.#settle(pending, this.#end);
+    for (const pending of this.#pending.values()) {
+      this.#settle(pending, pending.error ?? this.#end);
+    }
     this.#pending.clear();
     if (error === undefined) this.#closed.resolve();
     else this.#closed.reject(error);
@@ -383,7 +459,7 @@ function abortedError(name: string, signal: AbortSignal): UdsError {
 }
 
 /** As `work`, but no longer than the caller waits. */
-async function waited<T>(
+export async function waited<T>(
   name: string,
   work: Promise<T>,
   { signal, timeoutMs }: { readonly signal: AbortSignal | undefined; readonly timeoutMs: number },

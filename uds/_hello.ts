@@ -9,6 +9,8 @@ const ENCODER = new TextEncoder();
 const DECODER = new TextDecoder();
 /** The version of the extensions. */
 const VERSION = 1;
+/** More is no greeting. */
+const MAX_HELLO_BYTES = 64 * 1024;
 
 /** What a client says. */
 export interface ClientHello {
@@ -51,6 +53,9 @@ export function decodeServerHello(data: Uint8Array): ServerHello {
 }
 
 function readObject(data: Uint8Array): Record<string, unknown> {
+  if (data.length > MAX_HELLO_BYTES) {
+    throw new UdsError("protocol", `uds.hello: ${data.length} bytes`);
+  }
   try {
     const value: unknown = JSON.parse(DECODER.decode(data));
     if (typeof value === "object" && value !== null) return value as Record<string, unknown>;

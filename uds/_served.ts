@@ -12,6 +12,7 @@ import {
   HELLO,
   type Metadata,
   MORE,
+  NO_METADATA,
   STREAM,
   TYPE,
 } from "./_extension.ts";
@@ -21,8 +22,10 @@ import { Assembly, ReceiveHalf } from "./_receive_half.ts";
 import { SendHalf, WINDOW_BYTES } from "./_send_half.ts";
 import { CHUNK_BYTES } from "./_sender.ts";
 import type { Uint } from "./_uvarint.ts";
+import { admit, sameText } from "./admission.ts";
 import { Context, type HandlerAnswer, type Registered, type StreamHandler } from "./context.ts";
 import { RemoteError, UdsError } from "./errors.ts";
+import { Explanations } from "./_explanations.ts";
 import {
   CLIENT_DATA,
   CLIENT_KEEP_ALIVE,
@@ -65,9 +68,16 @@ export class Served {
   readonly #assembly: Assembly;
   readonly #open = new Map<Uint, Open>();
   readonly #queue = new Map<Uint, Open>();
-  readonly #peer: PeerCredentials | undefined;
+  readonly #explanations = new Explanations();
+  #peer: PeerCredentials | undefined;
   #running = 0;
   #greeted = false;
+  /** Why nothing of this client is handled, unless it proves that it may call. */
+  #refusal: RemoteError | undefined;
+  /** What it can prove that with. */
+  #token: ServerSettings["token"];
+  #proving = false;
+  #admission: ReturnType<typeof setTimeout> | undefined;
   #draining = false;
   #idle: ReturnType<typeof setTimeout> | undefined;
   /** The highest id that was begun. */
@@ -89,9 +99,24 @@ export class Served {
       // A client that does not read its answers is not read, either.
       ready: () => this.#link.sender.low(),
     });
-    this.#peer = this.#link.conn.peerCredentials();
     this.#watchIdle();
-    this.#link.read();
+    this.#meet();
+  }
+
+  /** Nothing is read of a client before it is known who it is. */
+  async #meet(): Promise<void> {
+    const { token, admissionTimeoutMs } = this.#settings;
+    this.#token = token;
+    this.#admission = setTimeout(() => this.#link.close(), admissionTimeoutMs);
+    try {
+      this.#peer = await admit(this.#link.conn, this.#settings);
+      if (token === undefined) clearTimeout(this.#admission);
+      else this.#refusal = new RemoteError("unauthorized", "a token is needed first");
+    } catch (error) {
+      this.#token = undefined;
+      this.#refusal = new RemoteError("unauthorized", (error as UdsError).message);
+    }
+    await this.#link.read();
   }
 
   /** Takes no more calls; resolves when those that were begun are answered, or after `graceMs`. */
@@ -130,7 +155,7 @@ export class Served {
         if (message.handler === HELLO) return this.#onHello(message);
         return this.#begin({
           request: message,
-          context: new Context(this.#peer),
+          context: new Context(message.handler, this.#peer),
           plain: true,
           window: this.#greeted ? WINDOW_BYTES : Infinity,
         });
@@ -143,15 +168,35 @@ export class Served {
     }
   }
 
-  #onHello(message: ClientMsg): void {
-    const { token } = decodeClientHello(message.data);
-    if (this.#settings.token !== undefined && !sameText(token ?? "", this.#settings.token)) {
-      this.#send(message.id, SERVER_ERROR, ENCODER.encode("unauthorized"));
+  #onHello({ id, data }: ClientMsg): void {
+    const { token } = decodeClientHello(data);
+    for (const [failed, error] of this.#explanations.take()) this.#sendFailure(failed, error);
+    if (this.#refusal === undefined) return this.#greet(id);
+    if (this.#proving) throw new UdsError("protocol", `${HELLO} before the answer to another`);
+    this.#proving = true;
+    this.#prove(token).then((refusal) => {
+      this.#proving = false;
+      if (refusal === undefined) {
+        this.#refusal = undefined;
+        clearTimeout(this.#admission);
+        return this.#greet(id);
+      }
+      this.#sendFailure(id, refusal);
       this.#link.close();
-      return;
-    }
+    });
+  }
+
+  #greet(id: Uint): void {
     this.#greeted = true;
-    this.#send(message.id, SERVER_DATA, encodeServerHello());
+    this.#send(id, SERVER_DATA, encodeServerHello());
+  }
+
+  /** Why a client may not call, after all. */
+  async #prove(token: string | undefined): Promise<RemoteError | undefined> {
+    if (token === undefined || this.#token === undefined) return this.#refusal;
+    const right = await Promise.resolve().then(this.#token).catch(() => undefined);
+    if (right !== undefined && sameText(token, right)) return undefined;
+    return new RemoteError("unauthorized", "the token is wrong");
   }
 
   #onExtension(message: ClientMsg): void {
@@ -183,7 +228,7 @@ export class Served {
     const { id, handlerBytes, data } = message;
     const [{ flags, timeoutMs, window, metadata }, rest] = decodeCall(data);
     const deadline = timeoutMs === 0 ? undefined : Date.now() + timeoutMs;
-    const context = new Context(this.#peer, metadata, deadline);
+    const context = new Context(message.handler, this.#peer, metadata, deadline);
     const make = (data: Uint8Array) => new ClientMsg({ id, handler: handlerBytes, data });
     if (flags === 0) {
       return this.#begin({ request: make(rest), context, plain: false, window }, timeoutMs);
@@ -216,7 +261,7 @@ export class Served {
   #admit(open: Open, timeoutMs: number): boolean {
     const { id } = open.request;
     if (this.#open.has(id)) throw new UdsError("protocol", `call ${id} a second time`);
-    const refusal = this.#refusal();
+    const refusal = this.#refusal ?? this.#overload();
     if (refusal !== undefined) {
       this.#answerError(open, refusal);
       return false;
@@ -233,10 +278,7 @@ export class Served {
     return true;
   }
 
-  #refusal(): RemoteError | undefined {
-    if (this.#settings.token !== undefined && !this.#greeted) {
-      return new RemoteError("unauthorized", "a token is needed first");
-    }
+  #overload(): RemoteError | undefined {
     if (this.#draining) return new RemoteError("closing", "the server is closing");
     const { maxConcurrent, maxQueued } = this.#settings;
     if (this.#open.size < maxConcurrent + maxQueued) return undefined;
@@ -308,7 +350,7 @@ export class Served {
       const error =
         `an answer of ${data.length} bytes, and at most ${this.#settings.maxMessage} go`;
       this.#answerError(open, new RemoteError("too-large", error));
-    } else if (!this.#greeted || open.plain && data.length <= CHUNK_BYTES) {
+    } else if (!this.#greeted || open.plain && isPlain(data, context)) {
       this.#send(id, SERVER_DATA, data);
     } else if (this.#reply(open, data, context.replyMetadata)) {
       // It is over when its last piece is sent.
@@ -347,9 +389,13 @@ export class Served {
     this.#next();
   }
 
-  #answerError({ request: { id }, plain }: Open, error: RemoteError): void {
-    const { remoteCode, message, metadata, details } = error;
-    if (plain) return this.#send(id, SERVER_ERROR, ENCODER.encode(message));
+  #answerError({ request: { id } }: Open, error: RemoteError): void {
+    if (this.#greeted) return this.#sendFailure(id, error);
+    this.#explanations.add(id, error);
+    this.#send(id, SERVER_ERROR, ENCODER.encode(error.message));
+  }
+
+  #sendFailure(id: Uint, { remoteCode, message, metadata, details }: RemoteError): void {
     const header = encodeFailureHeader({ code: remoteCode, message, metadata });
     this.#link.sender.send({ id, type: TYPE.FAILURE, header, data: details });
   }
@@ -397,14 +443,12 @@ export class Served {
     const reason = error ?? new UdsError("disconnected", "the caller has left");
     for (const open of [...this.#open.values()]) this.#finish(open, reason);
     clearTimeout(this.#idle);
+    clearTimeout(this.#admission);
     this.#closed.resolve();
   }
 }
 
-/** In constant time for texts of the same length. */
-function sameText(a: string, b: string): boolean {
-  const [left, right] = [ENCODER.encode(a), ENCODER.encode(b)];
-  let difference = left.length ^ right.length;
-  for (let i = 0; i < right.length; i++) difference |= (left[i] ?? 0) ^ right[i]!;
-  return difference === 0;
+/** Whether one of Go's messages can say it. */
+function isPlain(data: Uint8Array, { replyMetadata }: Context): boolean {
+  return data.length <= CHUNK_BYTES && replyMetadata === NO_METADATA;
 }

@@ -6,10 +6,13 @@
 import { auto } from "../adapters/auto.ts";
 import { requireLimit } from "../adapters/limits.ts";
 import type { Conn, Duplex, Transport, WaitOptions } from "../adapters/types.ts";
-import { Caller, type Reply } from "./_caller.ts";
+import type { Reply, StreamRequest } from "./_caller.ts";
+import { Connection } from "./_connection.ts";
 import { checkMetadata, type Metadata } from "./_extension.ts";
+import { requireSupported } from "./admission.ts";
 import { type ClientOptions, clientSettings } from "./client_options.ts";
 import { RemoteError } from "./errors.ts";
+import { type ClientCall, type ClientInterceptor, intercepted } from "./interceptor.ts";
 import { SERVER_DATA, SERVER_ERROR, ServerMsg } from "./message.ts";
 import { socketAddress } from "./name.ts";
 import type { MessageStream } from "./stream.ts";
@@ -24,14 +27,21 @@ export interface CallOptions extends WaitOptions {
   readonly onMetadata?: ((metadata: Metadata) => void) | undefined;
 }
 
+/** Options of a stream: `timeoutMs` is for all of it. */
+export type StreamOptions = Omit<CallOptions, "onMetadata">;
+
 /** Options of {@linkcode dialServer}. `signal` ends the wait for the connection. */
 export interface DialServerOptions extends ClientOptions, WaitOptions {
   /** Where connections come from. @default the adapter of the runtime */
   readonly transport?: Pick<Transport, "connect"> | undefined;
+  /** Whether a call that finds the connection ended opens another one first; see `redial`. @default false */
+  readonly reconnect?: boolean | undefined;
 }
 
 const ENCODER = new TextEncoder();
 const DECODER = new TextDecoder();
+const EMPTY = new Uint8Array();
+const NO_OPTIONS: CallOptions = {};
 /** How many names of handlers are kept encoded. */
 const MAX_NAMES = 256;
 
@@ -40,20 +50,27 @@ const MAX_NAMES = 256;
  *
  * 1. Each call settles: with the answer, a {@linkcode RemoteError} for one that is an error, or a {@linkcode UdsError}.
  * 2. Calls run side by side; a large message does not hold up small ones of a server of ours.
- * 3. `closed` resolves after `close()`, and when the server ends the connection in order; otherwise it rejects. It may be ignored.
+ * 3. `closed` resolves after `close()`, and when the server ends the connection in order; otherwise it rejects. It may be ignored. With
+ *    `redial` it settles after `close()` alone.
  */
 export class Client implements AsyncDisposable {
-  readonly #caller: Caller;
+  readonly #connection: Connection;
   readonly #names = new Map<string, Uint8Array>();
+  readonly #interceptors: readonly ClientInterceptor[];
 
-  /** Takes over `duplex`. @throws {RangeError} if a limit is not positive */
+  /**
+   * Takes over `duplex`; for a server that has a name there is {@linkcode dialServer}.
+   *
+   * @throws {RangeError | TypeError} for options that make no sense
+   */
   constructor(duplex: Duplex | Conn, options: ClientOptions = {}) {
-    this.#caller = new Caller(duplex, clientSettings(options));
+    this.#interceptors = options.interceptors ?? [];
+    this.#connection = new Connection(duplex, clientSettings(options), options.redial);
   }
 
   /** Settles when the connection has ended. */
   get closed(): Promise<void> {
-    return this.#caller.closed;
+    return this.#connection.closed;
   }
 
   /**
@@ -64,10 +81,38 @@ export class Client implements AsyncDisposable {
    */
   async call(
     handler: string | Uint8Array,
-    data: Uint8Array = new Uint8Array(),
-    options: CallOptions = {},
+    data: Uint8Array = EMPTY,
+    options: CallOptions = NO_OPTIONS,
   ): Promise<Uint8Array> {
-    return (await this.#call(handler, data, options)).data;
+    const call = { handler, data, options };
+    if (this.#interceptors.length === 0) return (await this.#call(call)).data;
+    const last = async (call: ClientCall) => (await this.#call(call)).data;
+    return await intercepted(this.#interceptors, "call", last)(call);
+  }
+
+  /** The same, but gives an answer that is an error as it is: its code, `details` and `metadata` have no place in a message. */
+  async callRaw(
+    handler: string | Uint8Array,
+    data: Uint8Array = EMPTY,
+    options: CallOptions = NO_OPTIONS,
+  ): Promise<ServerMsg> {
+    let id = 0;
+    const onId = (it: number) => id = it;
+    const last = async (call: ClientCall) => (await this.#call(call, onId)).data;
+    try {
+      const answer = await intercepted(this.#interceptors, "call", last)({
+        handler,
+        data,
+        options,
+      });
+      return new ServerMsg({ id, type: SERVER_DATA, data: answer });
+    } catch (error) {
+      if (!(error instanceof RemoteError)) throw error;
+      const { remoteCode, details, message } = error;
+      // Of a plain error they are its text as it came.
+      const data = remoteCode === "error" ? details : ENCODER.encode(message);
+      return new ServerMsg({ id, type: SERVER_ERROR, data });
+    }
   }
 
   /**
@@ -76,50 +121,44 @@ export class Client implements AsyncDisposable {
    *
    * @throws {UdsError} `unsupported` by a server that has none; `aborted`, `timeout`, what ended the connection
    */
-  stream(
+  async stream(
     handler: string | Uint8Array,
-    { signal, timeoutMs, metadata }: Omit<CallOptions, "onMetadata"> = {},
+    options: StreamOptions = NO_OPTIONS,
   ): Promise<MessageStream> {
-    if (metadata !== undefined) checkMetadata(metadata);
-    if (timeoutMs !== undefined) requireLimit("timeoutMs", timeoutMs);
-    const name = typeof handler === "string" ? handler : DECODER.decode(handler);
-    const bytes = typeof handler === "string" ? this.#nameOf(handler) : handler;
-    return this.#caller.stream({ name, handler: bytes, signal, timeoutMs, metadata });
-  }
-
-  /** The same, but gives an answer that is an error as it is. */
-  async callRaw(
-    handler: string | Uint8Array,
-    data: Uint8Array = new Uint8Array(),
-    options: CallOptions = {},
-  ): Promise<ServerMsg> {
-    try {
-      return new ServerMsg({ type: SERVER_DATA, data: await this.call(handler, data, options) });
-    } catch (error) {
-      if (!(error instanceof RemoteError)) throw error;
-      return new ServerMsg({ type: SERVER_ERROR, data: ENCODER.encode(error.message) });
-    }
+    const last = async ({ handler, options }: ClientCall) => {
+      const request = this.#request(handler, options);
+      return await (await this.#connection.caller(request.name, options)).stream(request);
+    };
+    const call = { handler, data: EMPTY, options };
+    return await intercepted(this.#interceptors, "stream", last)(call);
   }
 
   async #call(
-    handler: string | Uint8Array,
-    data: Uint8Array,
-    { onMetadata, metadata, signal, timeoutMs }: CallOptions,
+    { handler, data, options }: ClientCall,
+    onId?: (id: number) => void,
   ): Promise<Reply> {
+    const { onMetadata } = options;
+    const request = {
+      ...this.#request(handler, options),
+      data,
+      onId,
+      rich: onMetadata !== undefined,
+    };
+    const caller = this.#connection.caller(request.name, options);
+    const reply = await (caller instanceof Promise ? await caller : caller).call(request);
+    onMetadata?.(reply.metadata);
+    return reply;
+  }
+
+  #request(
+    handler: string | Uint8Array,
+    { signal, timeoutMs, metadata }: StreamOptions,
+  ): StreamRequest {
     if (metadata !== undefined) checkMetadata(metadata);
     if (timeoutMs !== undefined) requireLimit("timeoutMs", timeoutMs);
     const name = typeof handler === "string" ? handler : DECODER.decode(handler);
     const bytes = typeof handler === "string" ? this.#nameOf(handler) : handler;
-    const reply = await this.#caller.call({
-      name,
-      handler: bytes,
-      data,
-      signal,
-      timeoutMs,
-      metadata,
-    });
-    onMetadata?.(reply.metadata);
-    return reply;
+    return { name, handler: bytes, signal, timeoutMs, metadata };
   }
 
   /** Names are few, and used again. */
@@ -134,7 +173,7 @@ export class Client implements AsyncDisposable {
 
   /** Ends the connection; calls that were not answered reject with `closed`. */
   close(): Promise<void> {
-    return this.#caller.close();
+    return this.#connection.close();
   }
 
   /** The same as `close()`. */
@@ -147,13 +186,19 @@ export class Client implements AsyncDisposable {
  * Connects to a server: by its name, path or abstract name (see {@linkcode socketAddress}), or over a connection that one has.
  *
  * @throws {ConnectError} if there is no connection
+ * @throws {UdsError} `unsupported` if `peerCred` is `require` and cannot be had
  */
 export async function dialServer(
   server: string | Duplex | Conn,
   options: DialServerOptions = {},
 ): Promise<Client> {
+  const settings = clientSettings(options);
+  requireSupported(settings);
   if (typeof server !== "string") return new Client(server, options);
-  clientSettings(options);
-  const { transport = auto, signal } = options;
-  return new Client(await transport.connect(await socketAddress(server), { signal }), options);
+  const { transport = auto, signal, reconnect = false } = options;
+  const credentials = settings.peerCred === "require";
+  const connect = async ({ signal }: WaitOptions) =>
+    await transport.connect(await socketAddress(server), { signal, credentials });
+  const redial = reconnect ? connect : options.redial;
+  return new Client(await connect({ signal }), { ...options, redial });
 }

@@ -4,10 +4,13 @@
  * @module
  */
 import { requireLimits } from "../adapters/limits.ts";
+import type { Redial } from "./_connection.ts";
+import { type Admission, admission, type AdmissionOptions } from "./admission.ts";
 import { DEFAULT_MAX_MESSAGE } from "./decoder.ts";
+import type { ClientInterceptor } from "./interceptor.ts";
 
 /** Options of {@linkcode Client} and {@linkcode dialServer}. */
-export interface ClientOptions {
+export interface ClientOptions extends AdmissionOptions {
   /** How long a call waits for its answer, in milliseconds, unless it says otherwise. The server is not told. @default 30000 */
   readonly timeoutMs?: number | undefined;
   /** How large a message may be, in either direction, in bytes. @default 67108864 (64 MiB) */
@@ -20,19 +23,25 @@ export interface ClientOptions {
   readonly keepAliveMs?: number | undefined;
   /** How long a server may take to say whether it knows our extensions, in milliseconds; then it does not. @default 1000 */
   readonly helloTimeoutMs?: number | undefined;
-  /** Proves that we may call, to a server that wants a token. @default none */
-  readonly token?: string | undefined;
+  /**
+   * Opens another connection when a call finds this one ended. Calls that were under way reject all the same: nobody knows whether they were
+   * handled. @default nothing does
+   */
+  readonly redial?: Redial | undefined;
+  /** Stand around each call, the first one outermost. @default none */
+  readonly interceptors?: readonly ClientInterceptor[] | undefined;
 }
 
 /** The options, and the defaults of the others. */
-export interface ClientSettings extends Readonly<Record<LimitName, number>> {
-  readonly token: string | undefined;
+export interface ClientSettings extends Readonly<Record<LimitName, number>>, Admission {
+  /** Whether the server may be asked for our extensions. */
+  readonly extensions: boolean;
 }
 
-type LimitName = Exclude<keyof ClientOptions, "token">;
+type LimitName = Exclude<keyof ClientOptions, keyof AdmissionOptions | "redial" | "interceptors">;
 
-/** @throws {RangeError} */
-export function clientSettings(options: ClientOptions): ClientSettings {
+/** @throws {RangeError | TypeError} */
+export function clientSettings(options: ClientOptions, extensions = true): ClientSettings {
   const maxMessage = options.maxMessage ?? DEFAULT_MAX_MESSAGE;
   const limits = {
     timeoutMs: options.timeoutMs ?? 30_000,
@@ -43,5 +52,5 @@ export function clientSettings(options: ClientOptions): ClientSettings {
     helloTimeoutMs: options.helloTimeoutMs ?? 1000,
   };
   requireLimits(limits);
-  return { ...limits, token: options.token };
+  return { ...limits, ...admission(options, "off"), extensions };
 }

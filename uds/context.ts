@@ -14,6 +14,8 @@ export interface HandlerContext {
   readonly signal: AbortSignal;
   /** Until when the caller waits, by `Date.now()`; `undefined` if it did not say. */
   readonly deadline: number | undefined;
+  /** The name of the handler that is called. */
+  readonly handler: string;
   /** What came with the call. */
   readonly metadata: Metadata;
   /** What goes with the answer: to be set before that is given. */
@@ -48,6 +50,7 @@ export type Registered =
 /** Made for each call: its signal only if somebody looks at it. */
 export class Context implements HandlerContext {
   readonly deadline: number | undefined;
+  readonly handler: string;
   readonly metadata: Metadata;
   readonly peer: PeerCredentials | undefined;
   replyMetadata: Metadata = NO_METADATA;
@@ -55,10 +58,12 @@ export class Context implements HandlerContext {
   #reason: Error | undefined;
 
   constructor(
+    handler: string,
     peer: PeerCredentials | undefined,
     metadata: Metadata = NO_METADATA,
     deadline: number | undefined = undefined,
   ) {
+    this.handler = handler;
     this.peer = peer;
     this.metadata = metadata;
     this.deadline = deadline;

@@ -77,7 +77,7 @@ export class RemoteError extends UdsError {
   override readonly name: string = "RemoteError";
   /** The server's code; `error` from one that has no codes, as the Go package. */
   readonly remoteCode: RemoteErrorCode;
-  /** What the server gave along. */
+  /** What the server gave along; of an `error`, its text as it came. */
   readonly details: Uint8Array;
   /** What the server gave along. */
   readonly metadata: Readonly<Record<string, string>>;

@@ -42,8 +42,17 @@ export {
   type Uint,
 } from "./message.ts";
 export * from "./setup.ts";
-export { type CallOptions, Client, dialServer, type DialServerOptions } from "./client.ts";
+export {
+  type CallOptions,
+  Client,
+  dialServer,
+  type DialServerOptions,
+  type StreamOptions,
+} from "./client.ts";
+export type { Redial } from "./_connection.ts";
+export type { AdmissionOptions, Authorize, PeerCred } from "./admission.ts";
 export type { ClientOptions } from "./client_options.ts";
+export type { ClientCall, ClientInterceptor, ServerInterceptor } from "./interceptor.ts";
 export type { Handler, HandlerAnswer, HandlerContext, StreamHandler } from "./context.ts";
 export { MAX_METADATA_BYTES, MAX_METADATA_ENTRIES, type Metadata } from "./_extension.ts";
 export { socketAddress } from "./name.ts";

@@ -7,12 +7,16 @@ import { auto } from "../adapters/auto.ts";
 import { requireLimit } from "../adapters/limits.ts";
 import type { Conn, Duplex, Listener, Transport, WaitOptions } from "../adapters/types.ts";
 import { Served } from "./_served.ts";
+import { requireSupported } from "./admission.ts";
+import { interceptedHandler, type ServerInterceptor } from "./interceptor.ts";
 import type { Handler, Registered, StreamHandler } from "./context.ts";
 import { socketAddress } from "./name.ts";
 import { type ServerOptions, type ServerSettings, serverSettings } from "./server_options.ts";
 
 /** Options of {@linkcode Server}. */
 export interface ListenServerOptions extends ServerOptions {
+  /** Permission bits of the socket file. For more than our own user there is `authorize`, too. @default 0o600 */
+  readonly mode?: number | undefined;
   /** Where listeners come from. @default the adapter of the runtime */
   readonly transport?: Pick<Transport, "listen"> | undefined;
 }
@@ -50,6 +54,8 @@ export class Server implements AsyncDisposable {
   readonly #name: string | undefined;
   readonly #settings: ServerSettings;
   readonly #transport: Pick<Transport, "listen">;
+  readonly #mode: number | undefined;
+  readonly #interceptors: readonly ServerInterceptor[];
   readonly #handlers = new Map<string, Registered>();
   readonly #clients = new Set<Served>();
   readonly #listeners = new Set<Listener>();
@@ -68,6 +74,8 @@ export class Server implements AsyncDisposable {
     this.#name = name;
     this.#settings = serverSettings(options);
     this.#transport = options.transport ?? auto;
+    this.#mode = options.mode;
+    this.#interceptors = options.interceptors ?? [];
   }
 
   /** Adds a handler. @throws {TypeError} if there is one of that name */
@@ -84,18 +92,24 @@ export class Server implements AsyncDisposable {
     if (this.#handlers.has(name)) {
       throw new TypeError(`cannot register name ${JSON.stringify(name)} twice`);
     }
-    this.#handlers.set(name, handler);
+    this.#handlers.set(name, interceptedHandler(this.#interceptors, handler));
   }
 
   /**
-   * Begins to listen at its name. A socket file is open to its owner alone.
+   * Begins to listen at its name. A socket file is open to its owner alone, unless `mode` says otherwise.
    *
-   * @throws {ConnectError} `in-use`, `permission`, ...; @throws {TypeError} if it has no name
+   * @throws {ConnectError} `in-use`, `permission`, ..., also of `tokenFile`; @throws {TypeError} if it has no name
+   * @throws {UdsError} `unsupported` if `peerCred` is `require` and cannot be had
    */
-  async start(options: WaitOptions = {}): Promise<void> {
+  async start({ signal }: WaitOptions = {}): Promise<void> {
     if (this.#name === undefined) throw new TypeError("this server has no name to listen at");
+    requireSupported(this.#settings);
+    // A file that is not there is told now, and not to clients.
+    await this.#settings.token?.();
+    const credentials = this.#settings.peerCred === "require";
     const address = await socketAddress(this.#name);
-    const listener = await this.#transport.listen(address, options);
+    const mode = this.#mode;
+    const listener = await this.#transport.listen(address, { signal, mode, credentials });
     this.serve(listener).catch(() => {});
   }
 

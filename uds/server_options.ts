@@ -4,10 +4,12 @@
  * @module
  */
 import { requireLimits } from "../adapters/limits.ts";
+import { type Admission, admission, type AdmissionOptions } from "./admission.ts";
 import { DEFAULT_MAX_MESSAGE } from "./decoder.ts";
+import type { ServerInterceptor } from "./interceptor.ts";
 
 /** Options of {@linkcode Server}. */
-export interface ServerOptions {
+export interface ServerOptions extends AdmissionOptions {
   /** How large a message may be, in either direction, in bytes. @default 67108864 (64 MiB) */
   readonly maxMessage?: number | undefined;
   /** How much of requests that come in pieces is kept at once for each client, in bytes: more wait in the client. @default twice maxMessage */
@@ -20,18 +22,18 @@ export interface ServerOptions {
   readonly maxClients?: number | undefined;
   /** How long a client may say nothing while none of its calls is handled, in milliseconds: then its connection is ended. @default 30000 */
   readonly idleMs?: number | undefined;
-  /** What a client has to prove first, if anything. @default none */
-  readonly token?: string | undefined;
+  /** How long a client may take to prove that it may call, in milliseconds: then its connection is ended. @default 5000 */
+  readonly admissionTimeoutMs?: number | undefined;
+  /** Stand around each handler, the first one outermost. @default none */
+  readonly interceptors?: readonly ServerInterceptor[] | undefined;
 }
 
-type LimitName = Exclude<keyof ServerOptions, "token">;
+type LimitName = Exclude<keyof ServerOptions, keyof AdmissionOptions | "interceptors">;
 
 /** The options, and the defaults of the others. */
-export interface ServerSettings extends Readonly<Record<LimitName, number>> {
-  readonly token: string | undefined;
-}
+export interface ServerSettings extends Readonly<Record<LimitName, number>>, Admission {}
 
-/** @throws {RangeError} */
+/** @throws {RangeError | TypeError} */
 export function serverSettings(options: ServerOptions): ServerSettings {
   const maxMessage = options.maxMessage ?? DEFAULT_MAX_MESSAGE;
   const limits = {
@@ -41,7 +43,8 @@ export function serverSettings(options: ServerOptions): ServerSettings {
     maxQueued: options.maxQueued ?? 1024,
     maxClients: options.maxClients ?? 1024,
     idleMs: options.idleMs ?? 30_000,
+    admissionTimeoutMs: options.admissionTimeoutMs ?? 5000,
   };
   requireLimits(limits);
-  return { ...limits, token: options.token };
+  return { ...limits, ...admission(options, "try") };
 }

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { findBuiltin, platform, runtimeGlobal } from "./_node_builtins.ts";
+import { findBuiltin, platform, runtimeGlobal, userId } from "./_node_builtins.ts";
 import type { PeerCredentials } from "./types.ts";
 
 /** `getsockopt(fd, level, name, value, length)` of the C library. */
@@ -40,12 +40,7 @@ export function readPeerCredentials(fd: number): PeerCredentials | undefined {
   if (platform() !== "linux") return undefined;
   const value = new Uint8Array(UCRED_BYTES);
   const length = new Uint8Array(new Uint32Array([UCRED_BYTES]).buffer);
-  try {
-    if (callGetSockOpt(fd, value, length) !== 0) return undefined;
-  } catch {
-    // No FFI in this runtime, or no permission for it (Deno: --allow-ffi).
-    return undefined;
-  }
+  if (tryGetSockOpt(fd, value, length) !== 0) return undefined;
   const view = new DataView(value.buffer);
   const littleEndian = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1;
   return {
@@ -55,7 +50,27 @@ export function readPeerCredentials(fd: number): PeerCredentials | undefined {
   };
 }
 
-function callGetSockOpt(fd: number, value: Uint8Array, length: Uint8Array): number {
+/** Whether a process runs as the user that we are, or as root. */
+export function isOwnUser({ uid }: PeerCredentials): boolean {
+  return uid === 0 || uid === userId();
+}
+
+/** Whether {@linkcode readPeerCredentials} can work here: on Linux, with FFI and the permission for it. */
+export function canReadPeerCredentials(): boolean {
+  // No file descriptor, so the C library, if it can be reached, says -1.
+  return platform() === "linux" && tryGetSockOpt(-1, new Uint8Array(4), new Uint8Array(4)) === -1;
+}
+
+/** As getsockopt(2); `undefined` if there is no FFI in this runtime, or no permission for it (Deno: `--allow-ffi`). */
+function tryGetSockOpt(fd: number, value: Uint8Array, length: Uint8Array): number | undefined {
+  try {
+    return callGetSockOpt(fd, value, length);
+  } catch {
+    return undefined;
+  }
+}
+
+function callGetSockOpt(fd: number, value: Uint8Array, length: Uint8Array): number | undefined {
   const call = (getsockopt: GetSockOpt) => getsockopt(fd, SOL_SOCKET, SO_PEERCRED, value, length);
   const deno = runtimeGlobal<DlopenLike>("Deno");
   const dlopen = deno ?? (findBuiltin("bun:ffi") as DlopenLike | undefined);
@@ -69,7 +84,7 @@ function callGetSockOpt(fd: number, value: Uint8Array, length: Uint8Array): numb
     return result;
   }
   const node = findBuiltin("node:ffi") as NodeFfi | undefined;
-  if (node === undefined) return -1;
+  if (node === undefined) return undefined;
   const types = ["int32", "int32", "int32", "buffer", "buffer"];
   const library = new node.DynamicLibrary(LIBC);
   // The keys were renamed between the releases of Node 26.

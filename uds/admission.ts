@@ -1,0 +1,101 @@
+/**
+ * Who may call whom: the user at the other end of a unix socket, and a token.
+ *
+ * @module
+ */
+import { requireChoice } from "../adapters/limits.ts";
+import { canReadPeerCredentials, isOwnUser } from "../adapters/peer_credentials.ts";
+import { readTokenFile } from "../adapters/token_file.ts";
+import type { Conn, PeerCredentials } from "../adapters/types.ts";
+import { UdsError } from "./errors.ts";
+
+/**
+ * Whether to ask the kernel which process is at the other end of a unix socket:
+ *
+ * - `require`: who is not known is refused. It takes Linux and Deno (`--allow-ffi`; such sockets are slower), Bun, or Node 26.
+ * - `try`: where that costs nothing, which is on Bun and Node 26. Who is not known is `undefined`.
+ * - `off`: never.
+ */
+export type PeerCred = "require" | "try" | "off";
+
+/** Says who may; what it throws is a no. `undefined` is a peer that is not known. */
+export type Authorize = (peer: PeerCredentials | undefined) => boolean | Promise<boolean>;
+
+/** Options of both sides; the defaults differ. */
+export interface AdmissionOptions {
+  /** Whether to ask the kernel who is at the other end. @default "try" for a server, "off" for a client */
+  readonly peerCred?: PeerCred | undefined;
+  /** Who may be at the other end, unless `peerCred` is `off`. @default who is not known, our own user, and root */
+  readonly authorize?: Authorize | undefined;
+  /** What a client proves itself with, and a server demands. @default none */
+  readonly token?: string | undefined;
+  /** A file whose first line is the token, not open to everybody. It is read at each connection, so it can be replaced. @default none */
+  readonly tokenFile?: string | undefined;
+}
+
+/** The same, checked, with the defaults of the others. */
+export interface Admission {
+  readonly peerCred: PeerCred;
+  readonly authorize: Authorize;
+  /** Gives the token, if there is one. A function, so that it is in no log of these settings. */
+  readonly token: (() => string | Promise<string>) | undefined;
+}
+
+const ENCODER = new TextEncoder();
+
+/** @throws {TypeError} */
+export function admission(options: AdmissionOptions, peerCredDefault: PeerCred): Admission {
+  const { peerCred = peerCredDefault, token, tokenFile } = options;
+  requireChoice("peerCred", peerCred, ["require", "try", "off"]);
+  if (token !== undefined && tokenFile !== undefined) {
+    throw new TypeError("both token and tokenFile are given");
+  }
+  if (token === "") throw new TypeError("token is empty");
+  const { authorize = (peer) => peer === undefined || isOwnUser(peer) } = options;
+  return {
+    peerCred,
+    authorize,
+    token: tokenFile === undefined
+      ? token === undefined ? undefined : () => token
+      : () => readTokenFile(tokenFile),
+  };
+}
+
+/** Fails where no connection could be let in. @throws {UdsError} `unsupported` */
+export function requireSupported({ peerCred }: Admission): void {
+  if (peerCred !== "require" || canReadPeerCredentials()) return;
+  throw new UdsError("unsupported", "this runtime cannot tell who is at the other end of a socket");
+}
+
+/**
+ * Who is at the other end.
+ *
+ * @throws {UdsError} `unauthorized`
+ */
+export async function admit(
+  conn: Conn,
+  { peerCred, authorize }: Admission,
+): Promise<PeerCredentials | undefined> {
+  if (peerCred === "off") return undefined;
+  const peer = conn.peerCredentials();
+  if (peer === undefined && peerCred === "require") {
+    throw new UdsError("unauthorized", "nothing tells who is at the other end");
+  }
+  const who = peer === undefined ? "a peer that is not known" : `the user ${peer.uid}`;
+  let allowed = false;
+  try {
+    allowed = await authorize(peer);
+  } catch (cause) {
+    throw new UdsError("unauthorized", `${who} was not let in`, { cause });
+  }
+  if (!allowed) throw new UdsError("unauthorized", `${who} may not talk to us`);
+  return peer;
+}
+
+/** In a time that tells nothing of where they differ. */
+export function sameText(a: string, b: string): boolean {
+  const [left, right] = [ENCODER.encode(a), ENCODER.encode(b)];
+  let difference = left.length ^ right.length;
+  for (let i = 0; i < right.length; i++) difference |= (left[i] ?? 0) ^ right[i]!;
+  return difference === 0;
+}
