@@ -24,6 +24,8 @@ import { SendHalf, WINDOW_BYTES } from "./_send_half.ts";
 import { CHUNK_BYTES } from "./_sender.ts";
 import { admit } from "./admission.ts";
 import type { ClientSettings } from "./client_options.ts";
+import { abortedError, waited } from "./_wait.ts";
+import type { Hello, Pending, Reply, Request, StreamRequest } from "./_request.ts";
 import { RemoteError, UdsError } from "./errors.ts";
 import { type MessageStream, messageStream } from "./stream.ts";
 import {
@@ -34,44 +36,6 @@ import {
   SERVER_ERROR,
   type ServerMsg,
 } from "./message.ts";
-
-/** The answer to a call. */
-export interface Reply {
-  readonly id: number;
-  readonly data: Uint8Array;
-  readonly metadata: Metadata;
-}
-
-/** What a call is made of. */
-export interface Request {
-  readonly name: string;
-  readonly handler: Uint8Array;
-  readonly data: Uint8Array;
-  readonly signal?: AbortSignal | undefined;
-  readonly timeoutMs?: number | undefined;
-  readonly metadata?: Metadata | undefined;
-  /** Whether it takes a server that knows our extensions, if there is one. */
-  readonly rich?: boolean | undefined;
-  /** Hears its id. */
-  readonly onId?: ((id: number) => void) | undefined;
-}
-
-/** What a stream is made of. */
-export type StreamRequest = Omit<Request, "data" | "rich" | "onId">;
-
-interface Pending {
-  readonly name: string;
-  /** By `performance.now()`. */
-  readonly deadline: number;
-  resolve(reply: Reply): void;
-  reject(error: Error): void;
-  /** Of a request that goes in pieces, or could. */
-  readonly send?: SendHalf | undefined;
-  /** Of an answer that comes in pieces. */
-  receive?: ReceiveHalf | undefined;
-  /** The answer, of which the server may have more to say when it is asked for our extensions. */
-  error?: RemoteError | undefined;
-}
 
 const EMPTY = new Uint8Array();
 const DECODER = new TextDecoder();
@@ -89,7 +53,8 @@ export class Caller {
   #nextId = 0;
   /** Whether the server knows our extensions; `undefined` before it has said so. */
   #extended: boolean | undefined;
-  #hello: Promise<void> | undefined;
+  #greeting: Promise<void> | undefined;
+  #hello: Hello | undefined;
   /** Whether we may talk to this server: `undefined` if there is nothing to find out. */
   #admitted: Promise<void> | undefined;
   /** Fires at the earliest deadline, or earlier. */
@@ -173,10 +138,12 @@ export class Caller {
     });
     this.#link.sender.send({ id, type: TYPE.CALL, handler, header, data: EMPTY });
     this.#arm(deadline);
-    return messageStream(send, receive, {
-      cancel: (cause) => {
-        this.#cancel(id, new UdsError("aborted", `${name}: the stream was given up`, { cause }));
-      },
+    const giveUp = (cause: unknown) => {
+      this.#cancel(id, new UdsError("aborted", `${name}: the stream was given up`, { cause }));
+    };
+    return messageStream(send, receive, this.#settings.maxMessage, {
+      cancel: giveUp,
+      abort: giveUp,
       end: () => send.end(EMPTY),
     });
   }
@@ -201,30 +168,44 @@ export class Caller {
 
   /** Asks the server for our extensions, once. */
   #greet(): Promise<void> {
-    return this.#hello ??= this.#doGreet();
+    return this.#greeting ??= this.#doGreet();
   }
 
   async #doGreet(): Promise<void> {
-    const { helloTimeoutMs } = this.#settings;
     await this.#admitted;
     const token = await this.#token();
-    try {
-      const data = encodeClientHello({ token });
-      const request = { name: HELLO, handler: HELLO_NAME, data, timeoutMs: helloTimeoutMs };
-      const reply = await this.#call(request);
-      this.#extended = decodeServerHello(reply.data).extensions;
-    } catch (error) {
-      if (this.#end !== undefined) throw this.#end;
-      // A server that knows no such handler says so, or nothing.
-      this.#extended = false;
-      if (error instanceof RemoteError && error.remoteCode === "unauthorized") {
-        throw new UdsError("unauthorized", `the server said: ${error.message}`, { cause: error });
-      }
-    } finally {
+    if (this.#end !== undefined) throw this.#end;
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const hello = this.#hello = { id: this.#nextId++, token, resolve, reject };
+    this.#send(hello.id, CLIENT_DATA, HELLO_NAME, encodeClientHello({ token }));
+    // With a token nothing can be said before.
+    if (token !== undefined) return await promise;
+    const timer = setTimeout(() => {
+      // It may still say so.
+      this.#extended ??= false;
       this.#settleExplained();
+      resolve();
+    }, this.#settings.helloTimeoutMs);
+    try {
+      await promise;
+    } finally {
+      clearTimeout(timer);
     }
-    if (this.#extended || token === undefined) return;
-    throw new UdsError("unauthorized", "the server takes no token");
+  }
+
+  /** A server that knows no such handler says so, or nothing. */
+  #onHello({ token, resolve, reject }: Hello, { type, data }: ServerMsg): void {
+    this.#hello!.id = -1;
+    this.#extended = type === SERVER_DATA && decodeServerHello(data).extensions;
+    this.#settleExplained();
+    if (type === TYPE.FAILURE) {
+      const [{ code, message }] = decodeFailure(data);
+      if (code === "unauthorized") {
+        return reject(new UdsError("unauthorized", `the server said: ${message}`));
+      }
+    }
+    if (this.#extended || token === undefined) return resolve();
+    reject(new UdsError("unauthorized", "the server takes no token"));
   }
 
   async #token(): Promise<string | undefined> {
@@ -247,7 +228,7 @@ export class Caller {
     const end = this.#end ?? this.#goingAway;
     if (end !== undefined) throw end;
     if (signal?.aborted) throw abortedError(name, signal);
-    if (this.#pending.size < this.#settings.maxPending || name === HELLO) return;
+    if (this.#pending.size < this.#settings.maxPending) return;
     const text = `${name}: ${this.#pending.size} calls wait for an answer already`;
     throw new UdsError("overloaded", text);
   }
@@ -360,11 +341,10 @@ export class Caller {
     const message = decodeServerBody(body, { extensions: true });
     const { type, data } = message;
     const id = Number(message.id);
+    if (id === this.#hello?.id) return this.#onHello(this.#hello, message);
     const pending = this.#pending.get(id);
     if (type === SERVER_DATA) {
-      // A large answer that could not come in pieces: the next ones should.
-      if (data.length > CHUNK_BYTES && this.#extended === undefined) this.#greet().catch(() => {});
-      this.#take(id)?.resolve({ id, data, metadata: NO_METADATA });
+      if (pending !== undefined) this.#onData(id, pending, data);
     } else if (type === SERVER_ERROR) {
       if (pending !== undefined) this.#onPlainError(id, pending, data);
     } else if (type === TYPE.FAILURE ? this.#hello === undefined : this.#extended !== true) {
@@ -372,10 +352,24 @@ export class Caller {
     } else this.#onExtension(message, id, pending);
   }
 
+  #onData(id: number, pending: Pending, data: Uint8Array): void {
+    // A large answer that could not come in pieces: the next ones should.
+    if (data.length > CHUNK_BYTES && this.#extended === undefined) this.#greet().catch(() => {});
+    requireNoStream(id, pending);
+    this.#pending.delete(id);
+    if (data.length <= this.#settings.maxMessage) {
+      return pending.resolve({ id, data, metadata: NO_METADATA });
+    }
+    const { maxMessage } = this.#settings;
+    const text =
+      `${pending.name}: an answer of ${data.length} bytes, and at most ${maxMessage} come`;
+    this.#settle(pending, new UdsError("too-large", text));
+  }
+
   /** A server of ours has more to say of it, once it is asked for our extensions. */
   #onPlainError(id: number, pending: Pending, text: Uint8Array): void {
     const error = new RemoteError("error", DECODER.decode(text), { details: text });
-    if (this.#extended !== undefined || pending.name === HELLO) {
+    if (this.#extended !== undefined) {
       this.#settle(this.#take(id)!, error);
       return;
     }
@@ -390,11 +384,14 @@ export class Caller {
     switch (type) {
       case TYPE.FAILURE: {
         const [{ code, message, metadata }, details] = decodeFailure(data);
-        this.#pending.delete(id);
-        return this.#settle(pending, new RemoteError(code, message, { details, metadata }));
+        const error = new RemoteError(code, message, { details, metadata });
+        // What came before it can still be read.
+        pending.receive?.failAtEnd(error);
+        return this.#settle(this.#take(id)!, error);
       }
       case TYPE.REPLY: {
         const [{ flags, metadata }, rest] = decodeReply(data);
+        requireNoStream(id, pending);
         if ((flags & MORE) === 0) {
           this.#pending.delete(id);
           return pending.resolve({ id, data: rest, metadata });
@@ -445,6 +442,7 @@ export class Caller {
       new UdsError("disconnected", "the server has closed the connection");
     clearTimeout(this.#timer);
     clearInterval(this.#keepAlive);
+    this.#hello?.reject(this.#end);
     for (const pending of this.#pending.values()) {
       this.#settle(pending, pending.error ?? this.#end);
     }
@@ -454,27 +452,8 @@ export class Caller {
   }
 }
 
-function abortedError(name: string, signal: AbortSignal): UdsError {
-  return new UdsError("aborted", `${name}: aborted`, { cause: signal.reason });
-}
-
-/** As `work`, but no longer than the caller waits. */
-export async function waited<T>(
-  name: string,
-  work: Promise<T>,
-  { signal, timeoutMs }: { readonly signal: AbortSignal | undefined; readonly timeoutMs: number },
-): Promise<T> {
-  const ended = Promise.withResolvers<never>();
-  const onAbort = () => ended.reject(abortedError(name, signal!));
-  const timer = setTimeout(() => {
-    ended.reject(new UdsError("timeout", `${name}: no answer in time`));
-  }, timeoutMs);
-  if (signal?.aborted) onAbort();
-  else signal?.addEventListener("abort", onAbort, { once: true });
-  try {
-    return await Promise.race([work, ended.promise]);
-  } finally {
-    clearTimeout(timer);
-    signal?.removeEventListener("abort", onAbort);
-  }
+/** An answer in one piece, or the first piece of one. @throws {UdsError} `protocol` */
+function requireNoStream(id: number, { receive }: Pending): void {
+  if (receive === undefined) return;
+  throw new UdsError("protocol", `call ${id}: an answer in one message where there are several`);
 }

@@ -4,7 +4,8 @@
  * @module
  */
 import type { Conn, Duplex } from "../adapters/types.ts";
-import { Caller, waited } from "./_caller.ts";
+import { Caller } from "./_caller.ts";
+import { waited } from "./_wait.ts";
 import type { ClientSettings } from "./client_options.ts";
 import { UdsError } from "./errors.ts";
 

@@ -9,7 +9,7 @@ import type { RemoteError } from "./errors.ts";
 
 /** How many are kept, and how many bytes of details: the oldest goes first. A client of the Go package never asks. */
 const MAX_EXPLANATIONS = 256;
-const MAX_DETAILS_BYTES = 256 * 1024;
+const MAX_KEPT_BYTES = 256 * 1024;
 
 /** One for each client. */
 export class Explanations {
@@ -18,9 +18,9 @@ export class Explanations {
 
   /** Keeps what is behind the answer to a call. */
   add(id: Uint, error: RemoteError): void {
+    this.#bytes += error.details.length - (this.#errors.get(id)?.details.length ?? 0);
     this.#errors.set(id, error);
-    this.#bytes += error.details.length;
-    while (this.#errors.size > MAX_EXPLANATIONS || this.#bytes > MAX_DETAILS_BYTES) {
+    while (this.#errors.size > MAX_EXPLANATIONS || this.#bytes > MAX_KEPT_BYTES) {
       const [oldest] = this.#errors;
       this.#errors.delete(oldest![0]);
       this.#bytes -= oldest![1].details.length;

@@ -5,7 +5,7 @@
  */
 import { concat } from "@std/bytes";
 import { putUvarint, uvarintLength, UvarintReader } from "./_uvarint.ts";
-import { UdsError } from "./errors.ts";
+import { type RemoteError, UdsError } from "./errors.ts";
 
 /** The reserved handler that is asked for extensions. */
 export const HELLO = "uds.hello";
@@ -43,6 +43,11 @@ export type Metadata = Readonly<Record<string, string>>;
 export const MAX_METADATA_ENTRIES = 128;
 /** See {@linkcode MAX_METADATA_ENTRIES}. */
 export const MAX_METADATA_BYTES: number = 16 * 1024;
+
+/** How many bytes of details an error may have. */
+export const MAX_DETAILS_BYTES: number = 64 * 1024;
+/** Longer texts of errors are cut. */
+const MAX_ERROR_CHARACTERS = 8 * 1024;
 
 /** What stands before the data of a `CALL`. */
 export interface CallHeader {
@@ -102,9 +107,26 @@ export function decodeReply(data: Uint8Array): [ReplyHeader, Uint8Array] {
   return [{ flags, metadata }, data.subarray(reader.at)];
 }
 
-/** Writes the header of a `FAILURE`. */
-export function encodeFailureHeader({ code, message, metadata }: FailureHeader): Uint8Array {
-  return concat([text(code), text(message), encodeMetadata(metadata)]);
+/**
+ * Writes the header of a `FAILURE`, and gives what follows it.
+ *
+ * @throws {TypeError | RangeError} if it cannot be told
+ */
+export function encodeFailure(error: RemoteError): [Uint8Array, Uint8Array] {
+  const { remoteCode, message, metadata, details } = error;
+  checkMetadata(metadata);
+  if (!(details instanceof Uint8Array)) throw new TypeError("the details of an error are no bytes");
+  if (details.length > MAX_DETAILS_BYTES) {
+    const text = `details of ${details.length} bytes, expected at most ${MAX_DETAILS_BYTES}`;
+    throw new RangeError(text);
+  }
+  const code = text(shortened(remoteCode));
+  return [concat([code, text(shortened(message)), encodeMetadata(metadata)]), details];
+}
+
+/** A text of an error that is as long as a peer takes it. */
+export function shortened(message: string): string {
+  return String(message).slice(0, MAX_ERROR_CHARACTERS);
 }
 
 /** Reads a `FAILURE`, and its details. */
@@ -136,6 +158,9 @@ export function decodeUint(data: Uint8Array, what: string): [number, Uint8Array]
  * @throws {TypeError} if a value is no text, @throws {RangeError} if it is too much
  */
 export function checkMetadata(metadata: Metadata): void {
+  if (typeof metadata !== "object" || metadata === null) {
+    throw new TypeError("metadata is no object");
+  }
   const entries = Object.entries(metadata);
   if (entries.length > MAX_METADATA_ENTRIES) {
     const text = `metadata has ${entries.length} entries, expected at most ${MAX_METADATA_ENTRIES}`;

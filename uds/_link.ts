@@ -16,14 +16,17 @@ const READ_BYTES = 128 * 1024;
 /** How long what is queued may take to leave at the end. */
 const CLOSE_TIMEOUT_MS = 5000;
 
+/** What a message has beside its data, at most: names, numbers, metadata, and the text and details of an error. */
+const ENVELOPE_BYTES = 128 * 1024;
+
 /** Who hears of it. */
 export interface LinkHandler {
   /** A message without its size. */
   onMessage(body: Uint8Array): void;
   /** It is over: in order, or by `error`. Nothing comes any more. */
   onEnd(error: UdsError | undefined): void;
-  /** Resolves when the next messages may come. */
-  ready?(): Promise<void>;
+  /** Gives when the next message may come, if that is not now. */
+  busy?(): Promise<void> | undefined;
 }
 
 /** A connection of a client or a server. */
@@ -35,9 +38,11 @@ export class Link {
   readonly #splitter: MessageSplitter;
   readonly #handler: LinkHandler;
   #over = false;
+  /** What comes is of no interest any more. */
+  #closing = false;
 
   constructor(duplex: Duplex | Conn, maxMessage: number, handler: LinkHandler) {
-    this.#splitter = new MessageSplitter(maxMessage);
+    this.#splitter = new MessageSplitter(maxMessage + ENVELOPE_BYTES);
     this.#handler = handler;
     this.conn = wrapConn(duplex);
     this.sender = new Sender(this.conn, (error) => this.fail(error));
@@ -53,13 +58,21 @@ export class Link {
         if (chunk === null) break;
         this.heardAt = performance.now();
         bodies.length = 0;
+        let broken: unknown;
         try {
           this.#splitter.push(chunk, bodies);
-        } finally {
-          for (const body of bodies) if (!this.#over) this.#handler.onMessage(body);
+        } catch (error) {
+          // After what came before it.
+          broken = error;
         }
+        for (const body of bodies) {
+          if (this.#closing) break;
+          this.#handler.onMessage(body);
+          const busy = this.#handler.busy?.();
+          if (busy !== undefined) await busy;
+        }
+        if (broken !== undefined && !this.#closing) throw broken;
         if (this.#over) return;
-        await this.#handler.ready?.();
       }
       if (this.#splitter.partial) {
         throw new UdsError("disconnected", "the peer hung up in the middle of a message");
@@ -80,6 +93,7 @@ export class Link {
 
   /** Sends what is queued, and ends it. */
   async close(): Promise<void> {
+    this.#closing = true;
     if (!this.#over) {
       let timer: ReturnType<typeof setTimeout> | undefined;
       const late = new Promise<void>((resolve) => timer = setTimeout(resolve, CLOSE_TIMEOUT_MS));
@@ -94,7 +108,7 @@ export class Link {
 
   #end(error: UdsError | undefined): void {
     if (this.#over) return;
-    this.#over = true;
+    this.#over = this.#closing = true;
     this.sender.stop();
     this.#handler.onEnd(error);
   }

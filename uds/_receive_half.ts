@@ -5,7 +5,7 @@
  */
 import { concat } from "@std/bytes";
 import { TYPE, uint } from "./_extension.ts";
-import { WINDOW_BYTES } from "./_send_half.ts";
+import { PIECE_BYTES, WINDOW_BYTES } from "./_send_half.ts";
 import type { Sender } from "./_sender.ts";
 import type { Uint } from "./_uvarint.ts";
 import { UdsError } from "./errors.ts";
@@ -69,6 +69,8 @@ export class ReceiveHalf {
   readonly #assembly: Assembly;
   readonly #unread: Unread[] = [];
   readonly #waiters: Waiter[] = [];
+  /** Hears of `fail()`, and of an end that has nothing before it. */
+  onOver: ((error?: Error) => void) | undefined;
   /** Of the message that is not whole. */
   #parts: Uint8Array[] = [];
   #partBytes = 0;
@@ -78,6 +80,7 @@ export class ReceiveHalf {
   /** What may be granted, but was not worth it yet. */
   #grantable = 0;
   #ended = false;
+  #stopped = false;
   #error: Error | undefined;
 
   /** `handler` is empty in the messages of a client, and `undefined` in those of a server. */
@@ -102,13 +105,15 @@ export class ReceiveHalf {
   push(part: Uint8Array, more: boolean): void {
     if (this.#error !== undefined) return;
     if (this.#ended) throw new UdsError("protocol", `call ${this.#id}: data behind its end`);
-    this.#credit -= part.length;
+    const cost = part.length + PIECE_BYTES;
+    this.#credit -= cost;
     if (this.#credit < 0) {
       throw new UdsError("protocol", `call ${this.#id}: more bytes than its window has`);
     }
+    if (this.#stopped) return;
     this.#parts.push(part);
     this.#partBytes += part.length;
-    this.#partHeld += part.length;
+    this.#partHeld += cost;
     if (this.#partBytes > this.#maxMessage) {
       const text = `call ${this.#id}: a message of more than ${this.#maxMessage} bytes`;
       throw new UdsError("too-large", text);
@@ -137,16 +142,40 @@ export class ReceiveHalf {
     }
     this.#ended = true;
     for (const waiter of this.#waiters.splice(0)) waiter.resolve(undefined);
+    if (this.drained) this.onOver?.();
+  }
+
+  /** Nobody reads any more: what comes is dropped, and no more of it is asked for. */
+  stop(): void {
+    this.#stopped = true;
+    this.#drop();
+  }
+
+  #drop(): void {
+    this.#parts = [];
+    this.#unread.length = 0;
+    this.#assembly.set(this, 0);
   }
 
   /** Whoever waits, and whoever reads from now on, gets `error`. */
   fail(error: Error): void {
     if (this.#error !== undefined) return;
+    this.#drop();
+    this.failAtEnd(error);
+  }
+
+  /** The same, but messages that have come whole are read first. */
+  failAtEnd(error: Error): void {
     this.#error = error;
     this.#parts = [];
-    this.#unread.length = 0;
     this.#assembly.set(this, 0);
     for (const waiter of this.#waiters.splice(0)) waiter.reject(error);
+    if (this.#unread.length === 0) this.onOver?.(error);
+  }
+
+  /** Whether all was read, to the end. */
+  get drained(): boolean {
+    return this.#ended && this.#unread.length === 0;
   }
 
   /** The next message; `undefined` at the end. */
@@ -170,6 +199,7 @@ export class ReceiveHalf {
   }
 
   #grant(bytes: number): void {
+    if (this.#error !== undefined) return;
     this.#grantable += bytes;
     if (this.#grantable < MIN_GRANT_BYTES) return;
     this.#sender.send({

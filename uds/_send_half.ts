@@ -10,11 +10,16 @@ import type { Uint } from "./_uvarint.ts";
 /** How many bytes of a call may be on their way to who does not read. */
 export const WINDOW_BYTES: number = 256 * 1024;
 
+/** What a piece takes of a window beside its bytes: messages without any take memory, too. */
+export const PIECE_BYTES = 32;
+
 /** Sends messages, no more than the peer has room for. */
 export class SendHalf {
   readonly #sender: Sender;
   readonly #id: Uint;
   readonly #handler: Uint8Array | undefined;
+  /** Hears of `fail()`. */
+  onFail: ((error: Error) => void) | undefined;
   #credit: number;
   #error: Error | undefined;
   #wake: (() => void) | undefined;
@@ -37,8 +42,10 @@ export class SendHalf {
 
   /** Whoever waits, and whoever writes from now on, gets `error`. */
   fail(error: Error): void {
-    this.#error ??= error;
+    if (this.#error !== undefined) return;
+    this.#error = error;
     this.#wake?.();
+    this.onFail?.(error);
   }
 
   /** Sends a message; resolves when all of it was sent. Messages are sent in the order of the calls. */
@@ -48,9 +55,14 @@ export class SendHalf {
 
   /** How much of a message can go at once, with what begins a call. */
   take(message: Uint8Array): Uint8Array {
-    const first = message.subarray(0, Math.min(this.#credit, CHUNK_BYTES));
-    this.#credit -= first.length;
-    return first;
+    return this.#piece(message, 0);
+  }
+
+  #piece(message: Uint8Array, at: number): Uint8Array {
+    const room = Math.max(0, Math.min(this.#credit - PIECE_BYTES, CHUNK_BYTES));
+    const piece = message.subarray(at, at + room);
+    this.#credit -= piece.length + PIECE_BYTES;
+    return piece;
   }
 
   /** Sends the rest of a message. */
@@ -58,13 +70,14 @@ export class SendHalf {
     let at = 0;
     do {
       await this.#sender.low();
-      while (this.#credit === 0 && at < message.length && this.#error === undefined) {
+      // One byte, if there is one.
+      const least = PIECE_BYTES + Math.min(1, message.length - at);
+      while (this.#credit < least && this.#error === undefined) {
         await new Promise<void>((resolve) => this.#wake = resolve);
       }
       if (this.#error !== undefined) throw this.#error;
-      const data = message.subarray(at, at + Math.min(this.#credit, CHUNK_BYTES));
+      const data = this.#piece(message, at);
       at += data.length;
-      this.#credit -= data.length;
       const header = uint(at < message.length ? MORE : 0);
       this.#sender.send({
         id: this.#id,

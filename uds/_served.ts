@@ -3,16 +3,19 @@
  *
  * @module
  */
+import { MAX_TIMEOUT_MS } from "../adapters/limits.ts";
 import type { Conn, Duplex, PeerCredentials } from "../adapters/types.ts";
 import {
+  checkMetadata,
   decodeCall,
   decodeUint,
-  encodeFailureHeader,
+  encodeFailure,
   encodeReplyHeader,
   HELLO,
   type Metadata,
   MORE,
   NO_METADATA,
+  shortened,
   STREAM,
   TYPE,
 } from "./_extension.ts";
@@ -24,6 +27,7 @@ import { CHUNK_BYTES } from "./_sender.ts";
 import type { Uint } from "./_uvarint.ts";
 import { admit, sameText } from "./admission.ts";
 import { Context, type HandlerAnswer, type Registered, type StreamHandler } from "./context.ts";
+import { dataOf, isThenable, textOf } from "./_answer.ts";
 import { RemoteError, UdsError } from "./errors.ts";
 import { Explanations } from "./_explanations.ts";
 import {
@@ -40,6 +44,7 @@ import type { ServerSettings } from "./server_options.ts";
 
 const ENCODER = new TextEncoder();
 const EMPTY = new Uint8Array();
+const OVER = new UdsError("closed", "the call is over");
 
 /** A call that is handled, or waits for that. */
 interface Open {
@@ -71,6 +76,7 @@ export class Served {
   readonly #explanations = new Explanations();
   #peer: PeerCredentials | undefined;
   #running = 0;
+  #starting = false;
   #greeted = false;
   /** Why nothing of this client is handled, unless it proves that it may call. */
   #refusal: RemoteError | undefined;
@@ -97,7 +103,7 @@ export class Served {
       onMessage: (body) => this.#onMessage(body),
       onEnd: (error) => this.#onEnd(error),
       // A client that does not read its answers is not read, either.
-      ready: () => this.#link.sender.low(),
+      busy: () => this.#link.sender.full ? this.#link.sender.low() : undefined,
     });
     this.#watchIdle();
     this.#meet();
@@ -254,7 +260,12 @@ export class Served {
   }
 
   #begin(open: Open, timeoutMs = 0): void {
-    if (this.#admit(open, timeoutMs)) this.#start(open);
+    if (!this.#admit(open, timeoutMs)) return;
+    const { length } = open.request.data;
+    if (length <= this.#settings.maxMessage) return this.#start(open);
+    const text = `a request of ${length} bytes, and at most ${this.#settings.maxMessage} come`;
+    this.#answerError(open, new RemoteError("too-large", text));
+    this.#finish(open);
   }
 
   /** False if it is refused. */
@@ -273,7 +284,7 @@ export class Served {
         const error = new RemoteError("deadline", "no answer before the deadline");
         this.#answerError(open, error);
         this.#finish(open, error);
-      }, timeoutMs);
+      }, Math.min(timeoutMs, MAX_TIMEOUT_MS));
     }
     return true;
   }
@@ -286,78 +297,104 @@ export class Served {
   }
 
   #start(open: Open): void {
-    if (this.#running >= this.#settings.maxConcurrent) {
-      this.#queue.set(open.request.id, open);
-      return;
+    this.#queue.set(open.request.id, open);
+    this.#next();
+  }
+
+  /** Begins those that wait, as far as there are places, and the client reads the answers. */
+  #next(): void {
+    // A handler that answers at once comes here again.
+    if (this.#starting) return;
+    this.#starting = true;
+    const { sender } = this.#link;
+    while (this.#queue.size > 0 && this.#running < this.#settings.maxConcurrent) {
+      if (sender.full) {
+        sender.low().then(() => this.#next());
+        break;
+      }
+      const [open] = this.#queue.values();
+      this.#queue.delete(open!.request.id);
+      this.#running++;
+      this.#run(open!);
     }
-    this.#running++;
-    this.#run(open);
+    this.#starting = false;
+  }
+
+  /** The handler is done, and has its place for another call. */
+  #done(): void {
+    this.#running--;
+    this.#next();
   }
 
   #run(open: Open): void {
-    const { request, context } = open;
-    const handler = this.#handlers.get(request.handler);
-    // A stream begins with both halves.
-    const streams = open.send !== undefined;
-    if (handler !== undefined && streams !== (handler.stream !== undefined)) {
-      const text = `${request.handler} ${streams ? "takes no stream" : "takes a stream"}`;
-      return this.#fail(open, new RemoteError("unsupported", text));
-    }
-    if (handler?.stream !== undefined) {
-      this.#runStream(open, handler.stream);
-      return;
-    }
-    if (handler === undefined) {
-      const text = `no handler ${JSON.stringify(request.handler)}`;
-      return this.#fail(open, new RemoteError("unknown-handler", text));
-    }
     try {
-      const answer = handler.call(request, context);
-      if (!(answer instanceof Promise)) return this.#answer(open, answer);
-      answer.then((it) => this.#answer(open, it), (error) => this.#fail(open, error));
+      const answer = this.#handle(open);
+      if (!isThenable(answer)) {
+        this.#answer(open, answer);
+        return this.#done();
+      }
+      Promise.resolve(answer).then((it) => this.#answer(open, it))
+        .catch((error) => this.#fail(open, error)).then(() => this.#done());
     } catch (error) {
       this.#fail(open, error);
+      this.#done();
     }
   }
 
-  async #runStream(open: Open, handler: StreamHandler): Promise<void> {
+  #handle(open: Open): HandlerAnswer | Promise<HandlerAnswer> {
+    const { request, context } = open;
+    const handler = this.#handlers.get(request.handler);
+    if (handler === undefined) {
+      const text = `no handler ${JSON.stringify(request.handler)}`;
+      throw new RemoteError("unknown-handler", text);
+    }
+    // A stream begins with both halves.
+    const streams = open.send !== undefined;
+    if (streams !== (handler.stream !== undefined)) {
+      const text = `${request.handler} ${streams ? "takes no stream" : "takes a stream"}`;
+      throw new RemoteError("unsupported", text);
+    }
+    return handler.stream === undefined
+      ? handler.call(request, context)
+      : this.#handleStream(open, handler.stream);
+  }
+
+  async #handleStream(open: Open, handler: StreamHandler): Promise<void> {
     const { context, send, receive } = open;
-    const stream = messageStream(send!, receive!, {
-      cancel: (reason) => this.#fail(open, reason),
+    const stream = messageStream(send!, receive!, this.#settings.maxMessage, {
+      cancel: () => receive!.stop(),
+      abort: (reason) => this.#fail(open, reason),
       end: () => Promise.resolve(),
     });
-    try {
-      await handler(stream, context);
-      if (this.#open.get(open.request.id) === open) {
-        await send!.end(encodeReplyHeader({ flags: 0, metadata: context.replyMetadata }));
-        this.#finish(open);
-      }
-      this.#next();
-    } catch (error) {
-      this.#fail(open, error);
-    }
+    await handler(stream, context);
+    if (this.#open.get(open.request.id) !== open) return;
+    checkMetadata(context.replyMetadata);
+    await send!.end(encodeReplyHeader({ flags: 0, metadata: context.replyMetadata }));
+    this.#finish(open);
   }
 
   /** The handler has answered. */
   #answer(open: Open, answer: HandlerAnswer): void {
     const { request: { id }, context } = open;
-    if (this.#open.get(id) !== open) return this.#next();
-    const text = typeof answer === "string" ? ENCODER.encode(answer) : undefined;
-    const data = answer instanceof ServerMsg ? answer.data : text ?? answer as Uint8Array ?? EMPTY;
+    // Nobody waits for it any more, or it was a stream.
+    if (this.#open.get(id) !== open) return;
+    const { replyMetadata } = context;
+    if (replyMetadata !== NO_METADATA) checkMetadata(replyMetadata);
+    const data = dataOf(answer);
+    const { maxMessage } = this.#settings;
+    if (data.length > maxMessage) {
+      const text = `an answer of ${data.length} bytes, and at most ${maxMessage} go`;
+      throw new RemoteError("too-large", text);
+    }
     if (answer instanceof ServerMsg && answer.type === SERVER_ERROR) {
       this.#send(id, SERVER_ERROR, data);
-    } else if (data.length > this.#settings.maxMessage) {
-      const error =
-        `an answer of ${data.length} bytes, and at most ${this.#settings.maxMessage} go`;
-      this.#answerError(open, new RemoteError("too-large", error));
     } else if (!this.#greeted || open.plain && isPlain(data, context)) {
       this.#send(id, SERVER_DATA, data);
-    } else if (this.#reply(open, data, context.replyMetadata)) {
+    } else if (this.#reply(open, data, replyMetadata)) {
       // It is over when its last piece is sent.
-      return this.#next();
+      return;
     }
     this.#finish(open);
-    this.#next();
   }
 
   /** True if pieces of it are still to be sent. */
@@ -376,28 +413,30 @@ export class Served {
 
   /** The handler has failed. */
   #fail(open: Open, error: unknown): void {
-    if (this.#open.get(open.request.id) === open) {
-      const text = error instanceof Error ? error.message : String(error);
-      this.#answerError(
-        open,
-        error instanceof RemoteError
-          ? error
-          : new RemoteError("handler", `handler(${open.request.handler}) error: ${text}`),
-      );
-      this.#finish(open);
+    if (this.#open.get(open.request.id) !== open) return;
+    const text = (error: unknown) => `handler(${open.request.handler}) error: ${textOf(error)}`;
+    try {
+      const failure = error instanceof RemoteError
+        ? error
+        : new RemoteError("handler", text(error));
+      this.#answerError(open, failure);
+    } catch (cause) {
+      this.#answerError(open, new RemoteError("handler", text(cause)));
     }
-    this.#next();
+    this.#finish(open);
   }
 
   #answerError({ request: { id } }: Open, error: RemoteError): void {
     if (this.#greeted) return this.#sendFailure(id, error);
+    // Fails if it cannot be told.
+    encodeFailure(error);
     this.#explanations.add(id, error);
-    this.#send(id, SERVER_ERROR, ENCODER.encode(error.message));
+    this.#send(id, SERVER_ERROR, ENCODER.encode(shortened(error.message)));
   }
 
-  #sendFailure(id: Uint, { remoteCode, message, metadata, details }: RemoteError): void {
-    const header = encodeFailureHeader({ code: remoteCode, message, metadata });
-    this.#link.sender.send({ id, type: TYPE.FAILURE, header, data: details });
+  #sendFailure(id: Uint, error: RemoteError): void {
+    const [header, data] = encodeFailure(error);
+    this.#link.sender.send({ id, type: TYPE.FAILURE, header, data });
   }
 
   /** A call is over: with a `reason` its handler is told that nobody waits any more. */
@@ -406,22 +445,13 @@ export class Served {
     clearTimeout(open.timer);
     this.#open.delete(id);
     this.#queue.delete(id);
-    if (reason !== undefined) {
-      open.context.cancel(reason);
-      open.receive?.fail(reason);
-      open.send?.fail(reason);
-    }
+    if (reason !== undefined) open.context.cancel(reason);
+    // Whoever still holds the streams of it.
+    const over = reason ?? OVER;
+    open.receive?.fail(over);
+    open.send?.fail(over);
     if (this.#open.size > 0 || this.#whenDone.length === 0) return;
     for (const done of this.#whenDone.splice(0)) done();
-  }
-
-  /** A handler is done, and has a place for another call. */
-  #next(): void {
-    this.#running--;
-    for (const [id, open] of this.#queue) {
-      this.#queue.delete(id);
-      return this.#start(open);
-    }
   }
 
   #send(id: Uint, type: number, data: Uint8Array): void {

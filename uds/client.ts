@@ -6,7 +6,7 @@
 import { auto } from "../adapters/auto.ts";
 import { requireLimit } from "../adapters/limits.ts";
 import type { Conn, Duplex, Transport, WaitOptions } from "../adapters/types.ts";
-import type { Reply, StreamRequest } from "./_caller.ts";
+import type { Reply, StreamRequest } from "./_request.ts";
 import { Connection } from "./_connection.ts";
 import { checkMetadata, type Metadata } from "./_extension.ts";
 import { requireSupported } from "./admission.ts";

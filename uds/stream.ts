@@ -5,35 +5,94 @@
  */
 import type { ReceiveHalf } from "./_receive_half.ts";
 import type { SendHalf } from "./_send_half.ts";
+import { UdsError } from "./errors.ts";
 
 /** Messages in both directions: a chunk is a message, and stays one. */
 export interface MessageStream {
-  /** The messages of the other side, until it ends its direction. Cancelling it ends the call. */
+  /** The messages of the other side, until it ends its direction. A client that cancels it ends the call; a handler only reads no more. */
   readonly readable: ReadableStream<Uint8Array>;
   /** Messages to the other side. Closing it ends this direction, aborting it ends the call. */
   readonly writable: WritableStream<Uint8Array>;
 }
 
-/** Makes streams of the two halves; `cancel` ends the call, `end` this direction. */
+/** What becomes of the call. */
+interface Ends {
+  /** The readable was cancelled. */
+  cancel(reason: unknown): void;
+  /** The writable was aborted, or a message cannot be sent. */
+  abort(reason: unknown): void;
+  /** The writable was closed. */
+  end(): Promise<void>;
+}
+
+/** Makes streams of the two halves. Messages that are written have at most `maxMessage` bytes. */
 export function messageStream(
   send: SendHalf,
   receive: ReceiveHalf,
-  { cancel, end }: { cancel(reason: unknown): void; end(): Promise<void> },
+  maxMessage: number,
+  ends: Ends,
 ): MessageStream {
-  return {
-    readable: new ReadableStream<Uint8Array>({
-      async pull(controller) {
-        const message = await receive.read();
-        if (message === undefined) controller.close();
-        else controller.enqueue(message);
-      },
-      cancel,
-      // What is read ahead is taken from the window.
-    }, { highWaterMark: 0 }),
-    writable: new WritableStream<Uint8Array>({
-      write: (message) => send.write(message),
-      close: end,
-      abort: cancel,
-    }),
-  };
+  return { readable: readableOf(receive, ends), writable: writableOf(send, maxMessage, ends) };
+}
+
+function readableOf(receive: ReceiveHalf, { cancel }: Ends): ReadableStream<Uint8Array> {
+  let ended = false;
+  let pulling = false;
+  let late: (() => void) | undefined;
+  return new ReadableStream<Uint8Array>({
+    start(controller) {
+      // Also while nobody reads: `closed` of a reader waits for it.
+      receive.onOver = (error) => {
+        const end = () => {
+          if (error !== undefined) controller.error(error);
+          else if (!ended) controller.close();
+          ended = true;
+        };
+        // A message that was there before is on its way to who reads.
+        if (pulling) late = end;
+        else end();
+      };
+    },
+    async pull(controller) {
+      pulling = true;
+      const message = await receive.read();
+      if (message !== undefined) controller.enqueue(message);
+      pulling = false;
+      if (receive.drained) receive.onOver?.();
+      late?.();
+    },
+    cancel(reason) {
+      ended = true;
+      cancel(reason);
+    },
+    // What is read ahead is taken from the window.
+  }, { highWaterMark: 0 });
+}
+
+function writableOf(
+  send: SendHalf,
+  maxMessage: number,
+  { abort, end }: Ends,
+): WritableStream<Uint8Array> {
+  return new WritableStream<Uint8Array>({
+    start(controller) {
+      send.onFail = (error) => controller.error(error);
+    },
+    async write(message) {
+      if (message instanceof Uint8Array && message.length <= maxMessage) {
+        return await send.write(message);
+      }
+      const error = message instanceof Uint8Array
+        ? new UdsError(
+          "too-large",
+          `a message of ${message.length} bytes, and at most ${maxMessage} go`,
+        )
+        : new TypeError("a message is no bytes");
+      // Without it, nobody can tell what the other messages are worth.
+      abort(error);
+      throw error;
+    },
+    close: end,
+    abort,
+  });
 }

@@ -1,0 +1,57 @@
+/**
+ * What the client's side of a connection knows of calls.
+ *
+ * @module
+ */
+import type { Metadata } from "./_extension.ts";
+import type { ReceiveHalf } from "./_receive_half.ts";
+import type { SendHalf } from "./_send_half.ts";
+import type { RemoteError } from "./errors.ts";
+
+/** The answer to a call. */
+export interface Reply {
+  readonly id: number;
+  readonly data: Uint8Array;
+  readonly metadata: Metadata;
+}
+
+/** What a call is made of. */
+export interface Request {
+  readonly name: string;
+  readonly handler: Uint8Array;
+  readonly data: Uint8Array;
+  readonly signal?: AbortSignal | undefined;
+  readonly timeoutMs?: number | undefined;
+  readonly metadata?: Metadata | undefined;
+  /** Whether it takes a server that knows our extensions, if there is one. */
+  readonly rich?: boolean | undefined;
+  /** Hears its id. */
+  readonly onId?: ((id: number) => void) | undefined;
+}
+
+/** What a stream is made of. */
+export type StreamRequest = Omit<Request, "data" | "rich" | "onId">;
+
+/** A call that waits for its answer. */
+export interface Pending {
+  readonly name: string;
+  /** By `performance.now()`. */
+  readonly deadline: number;
+  resolve(reply: Reply): void;
+  reject(error: Error): void;
+  /** Of a request that goes in pieces, or could. */
+  readonly send?: SendHalf | undefined;
+  /** Of an answer that comes in pieces. */
+  receive?: ReceiveHalf | undefined;
+  /** The answer, of which the server may have more to say when it is asked for our extensions. */
+  error?: RemoteError | undefined;
+}
+
+/** What the server was asked. */
+export interface Hello {
+  /** -1 when it has answered. */
+  id: number;
+  readonly token: string | undefined;
+  resolve(): void;
+  reject(error: Error): void;
+}
