@@ -59,3 +59,16 @@ export { socketAddress } from "./name.ts";
 export { type CloseServerOptions, type ListenServerOptions, Server } from "./server.ts";
 export type { ServerOptions } from "./server_options.ts";
 export type { MessageStream } from "./stream.ts";
+export { type AnyCodec, bytes, type Codec, empty, json, text } from "./codec.ts";
+export {
+  type HandlerDescription,
+  MAX_DESCRIPTION_BYTES,
+  type MethodDescription,
+  type MethodKind,
+  type ServiceDescription,
+  type ValueDescription,
+} from "./description.ts";
+export * from "./service.ts";
+export * from "./service_client.ts";
+export * from "./service_server.ts";
+export * from "./standard_schema.ts";
