@@ -60,18 +60,19 @@ test("a server lets in its own user and root, and whom authorize says", async ()
   const own = { pid: 1, uid: OURS, gid: OURS };
   for (
     const [peer, options, expected] of [
-      [own, {}, "ok"],
-      [{ ...own, uid: 0 }, {}, "ok"],
-      [undefined, {}, "ok"],
-      [FOREIGN, {}, "unauthorized"],
+      [own, { peerCred: "try" }, "ok"],
+      [{ ...own, uid: 0 }, { peerCred: "try" }, "ok"],
+      [undefined, { peerCred: "try" }, "ok"],
+      [FOREIGN, {}, "ok"],
+      [FOREIGN, { peerCred: "try" }, "unauthorized"],
       [FOREIGN, { peerCred: "off" }, "ok"],
       [FOREIGN, { peerCred: "require" }, "unauthorized"],
       [undefined, { peerCred: "require" }, "unauthorized"],
       [own, { peerCred: "require" }, "ok"],
-      [FOREIGN, { authorize: (peer) => peer?.uid === FOREIGN.uid }, "ok"],
-      [FOREIGN, { authorize: () => Promise.resolve(true) }, "ok"],
-      [own, { authorize: () => false }, "unauthorized"],
-      [undefined, { authorize: (peer) => peer !== undefined }, "unauthorized"],
+      [FOREIGN, { peerCred: "try", authorize: (peer) => peer?.uid === FOREIGN.uid }, "ok"],
+      [FOREIGN, { peerCred: "try", authorize: () => Promise.resolve(true) }, "ok"],
+      [own, { peerCred: "try", authorize: () => false }, "unauthorized"],
+      [undefined, { peerCred: "try", authorize: (peer) => peer !== undefined }, "unauthorized"],
       [own, {
         authorize() {
           throw new Error("no list");
@@ -89,7 +90,7 @@ test("a server lets in its own user and root, and whom authorize says", async ()
         : result.code;
       assertEquals([code, handled.length], [expected, expected === "ok" ? 1 : 0]);
       if (expected === "ok") {
-        assertEquals(handled[0], options.peerCred === "off" ? undefined : peer);
+        assertEquals(handled[0], (options.peerCred ?? "off") === "off" ? undefined : peer);
       }
       await close();
     }
@@ -101,6 +102,7 @@ test("a client talks to whom authorize says", async () => {
     const [options, expected] of [
       [{}, "ok"],
       [{ peerCred: "try" }, "unauthorized"],
+      [{ authorize: () => true }, "ok"],
       [{ peerCred: "require" }, "unauthorized"],
       [{ peerCred: "try", authorize: (peer) => peer?.pid === 2 }, "ok"],
     ] satisfies [ClientOptions, string][]
@@ -152,6 +154,7 @@ test("a token, in the options or in a file, is needed by each client", async () 
 test("the options of admission are checked", () => {
   assertThrows(() => new Server("a", { token: "" }), TypeError);
   assertThrows(() => new Server("a", { token: "a", tokenFile: "b" }), TypeError);
+  assertThrows(() => new Server("a", { peerCred: "off", authorize: () => true }), TypeError);
   assertThrows(() => new Server("a", { peerCred: "yes" as "try" }), TypeError);
   assertThrows(() => new Server("a", { admissionTimeoutMs: 0 }), RangeError);
 });

@@ -200,7 +200,7 @@ test("a client that breaks the protocol loses its connection, and no other notic
     new Uint8Array(64).fill(0xff),
     new ClientMsg({ type: 2 }).encode(),
     new ClientMsg({ type: 17, handler: "Echo" }).encode(),
-    new ClientMsg({ handler: "Echo", data: new Uint8Array(200_000) }).encode(),
+    new ClientMsg({ handler: "Echo", data: new Uint8Array(500_000) }).encode(),
     // The same id twice, while the first is open.
     Uint8Array.of(
       ...new ClientMsg({ handler: "Wait" }).encode(),

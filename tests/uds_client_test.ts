@@ -1,5 +1,5 @@
 /** What a client adds to calls: interceptors, reconnection, and errors told in full. */
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertThrows } from "@std/assert";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -266,4 +266,29 @@ test("a signal that fires while extensions are asked for leaves no stream open",
     assertEquals(open, 0);
     await close();
   }
+});
+
+test("a server tells what it has from its describe() on", async () => {
+  const { client, server, close } = start();
+  assertEquals(
+    (await rejection<RemoteError>(client.describe())).message,
+    'no handler "uds.describe"',
+  );
+  const bytesBothWays = { request: { codec: "bytes" }, response: { codec: "bytes" } };
+  const expected = [
+    { name: "Echo", kind: "unary", ...bytesBothWays },
+    { name: "Meta", kind: "unary", ...bytesBothWays },
+    { name: "Refuse", kind: "unary", ...bytesBothWays },
+    { name: "Echo.all", kind: "duplex", ...bytesBothWays },
+  ];
+  assertEquals(server.describe(), { handlers: expected } as unknown);
+  server.register("Text", () => "", {
+    kind: "unary",
+    request: { codec: "empty" },
+    response: { codec: "text" },
+  });
+  assertEquals(server.describe(), await client.describe());
+  assertEquals((await client.describe()).handlers.at(-1)!.response.codec, "text");
+  assertThrows(() => server.register("uds.hello", () => ""), TypeError);
+  await close();
 });

@@ -231,7 +231,7 @@ test("a request that cannot be decoded is invalid-argument, and no handler sees 
   await server.close();
 });
 
-test("a response that cannot be decoded is the error protocol of that call alone, without the data", async () => {
+test("a response that cannot be decoded is the error invalid-response of that call alone, without the data", async () => {
   const Wrong = defineService({
     call: { request: empty, response: json() },
     sum: { kind: "client-stream", request: empty, response: json() },
@@ -255,7 +255,7 @@ test("a response that cannot be decoded is the error protocol of that call alone
     await rejection(Array.fromAsync(calls.list())),
   ];
   for (const error of [await rejection(calls.call()), ...await failures()]) {
-    assertEquals(error.code, "protocol");
+    assertEquals(error.code, "invalid-response");
     assertEquals(error.message.replace(/^\w+/, "it"), "it: the response is no json");
     assertEquals((error.cause as Error).message, "a text that is no JSON");
   }

@@ -6,12 +6,12 @@
 import { MAX_TIMEOUT_MS } from "../adapters/limits.ts";
 import type { Conn, Duplex } from "../adapters/types.ts";
 import {
+  decodeChunk,
   decodeFailure,
   decodeReply,
-  decodeUint,
+  decodeWindow,
   encodeCallHeader,
   HELLO,
-  type Metadata,
   MORE,
   NO_METADATA,
   STREAM,
@@ -37,6 +37,8 @@ import {
   type ServerMsg,
 } from "./message.ts";
 
+/** How long what is queued may take to leave at the end: nobody waits for the answers. */
+const CLOSE_MS = 1000;
 const EMPTY = new Uint8Array();
 const DECODER = new TextDecoder();
 const HELLO_NAME = new TextEncoder().encode(HELLO);
@@ -151,7 +153,7 @@ export class Caller {
   /** Ends the connection; what was not answered rejects with `closed`. */
   async close(): Promise<void> {
     this.#onEnd(undefined, new UdsError("closed", "the client is closed"));
-    await this.#link.close();
+    await this.#link.close(CLOSE_MS);
   }
 
   /** Finds out whether the server is who it should be; ends the connection if it is not. */
@@ -405,11 +407,11 @@ export class Caller {
         return receive.push(rest, true);
       }
       case TYPE.CHUNK: {
-        const [flags, rest] = decodeUint(data, "flags");
+        const [more, rest] = decodeChunk(data);
         if (pending.receive === undefined) {
           throw new UdsError("protocol", `call ${id}: a piece of nothing`);
         }
-        return pending.receive.push(rest, (flags & MORE) !== 0);
+        return pending.receive.push(rest, more);
       }
       case TYPE.END: {
         const [{ metadata }] = decodeReply(data);
@@ -421,7 +423,7 @@ export class Caller {
         return pending.resolve({ id, data: EMPTY, metadata });
       }
       case TYPE.WINDOW:
-        return pending.send?.grant(decodeUint(data, "a window")[0]);
+        return pending.send?.grant(decodeWindow(data));
       default:
         throw new UdsError("protocol", `a message of the type ${type}`);
     }

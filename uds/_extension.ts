@@ -45,7 +45,7 @@ export const MAX_METADATA_ENTRIES = 128;
 export const MAX_METADATA_BYTES: number = 16 * 1024;
 
 /** How many bytes of details an error may have. */
-export const MAX_DETAILS_BYTES: number = 64 * 1024;
+export const MAX_DETAILS_BYTES: number = 256 * 1024;
 /** Longer texts of errors are cut. */
 const MAX_ERROR_CHARACTERS = 8 * 1024;
 
@@ -87,7 +87,7 @@ export function encodeCallHeader(header: CallHeader): Uint8Array {
 /** Reads the header of a `CALL`, and what follows it. */
 export function decodeCall(data: Uint8Array): [CallHeader, Uint8Array] {
   const reader = new UvarintReader(data);
-  const flags = small(reader, "flags");
+  const flags = flagsOf(reader, STREAM);
   const timeoutMs = small(reader, "a timeout");
   const window = small(reader, "a window");
   const metadata = readMetadata(reader, data);
@@ -102,7 +102,7 @@ export function encodeReplyHeader({ flags, metadata }: ReplyHeader): Uint8Array 
 /** Reads the header of a `REPLY`, and what follows it. */
 export function decodeReply(data: Uint8Array): [ReplyHeader, Uint8Array] {
   const reader = new UvarintReader(data);
-  const flags = small(reader, "flags");
+  const flags = flagsOf(reader, MORE);
   const metadata = readMetadata(reader, data);
   return [{ flags, metadata }, data.subarray(reader.at)];
 }
@@ -146,10 +146,15 @@ export function uint(value: number): Uint8Array {
   return bytes;
 }
 
-/** Reads a `WINDOW`, or the flags of a `CHUNK`, and what follows. */
-export function decodeUint(data: Uint8Array, what: string): [number, Uint8Array] {
+/** Reads a `WINDOW`. */
+export function decodeWindow(data: Uint8Array): number {
+  return small(new UvarintReader(data), "a window");
+}
+
+/** Reads a `CHUNK`: whether more of its message follows, and its bytes. */
+export function decodeChunk(data: Uint8Array): [boolean, Uint8Array] {
   const reader = new UvarintReader(data);
-  return [small(reader, what), data.subarray(reader.at)];
+  return [flagsOf(reader, MORE) === MORE, data.subarray(reader.at)];
 }
 
 /**
@@ -205,6 +210,13 @@ function text(value: string): Uint8Array {
 function readText(reader: UvarintReader, data: Uint8Array, what: string): string {
   const length = reader.length(what);
   return DECODER.decode(data.subarray(reader.at, reader.at += length));
+}
+
+/** One of them, or none: what others mean is for a later version to say. */
+function flagsOf(reader: UvarintReader, most: number): number {
+  const flags = small(reader, "flags");
+  if (flags > most) throw new UdsError("protocol", `flags of ${flags}`);
+  return flags;
 }
 
 function small(reader: UvarintReader, what: string): number {

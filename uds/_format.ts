@@ -21,7 +21,7 @@ export interface Format {
 
 /** What is told of issues: a hostile value could have as many as it has bytes, each as deep and with names as long. */
 const MAX_ISSUES = 16;
-const MAX_PATH = 32;
+const MAX_PATH = 8;
 const MAX_ISSUE_LENGTH = 200;
 const ENCODER = new TextEncoder();
 

@@ -13,11 +13,11 @@ import { UdsError } from "./errors.ts";
 /** Memory that Deno reads into; messages are copied out of it. */
 const READ_BYTES = 128 * 1024;
 
-/** How long what is queued may take to leave at the end. */
+/** How long what is queued may take to leave at the end, at most. */
 const CLOSE_TIMEOUT_MS = 5000;
 
 /** What a message has beside its data, at most: names, numbers, metadata, and the text and details of an error. */
-const ENVELOPE_BYTES = 128 * 1024;
+const ENVELOPE_BYTES = 384 * 1024;
 
 /** Who hears of it. */
 export interface LinkHandler {
@@ -91,17 +91,23 @@ export class Link {
     this.conn.abort(own);
   }
 
-  /** Sends what is queued, and ends it. */
-  async close(): Promise<void> {
+  /** Sends what is queued, and ends it: at once, if that takes longer. */
+  async close(timeoutMs: number = CLOSE_TIMEOUT_MS): Promise<void> {
     this.#closing = true;
     if (!this.#over) {
+      let late = false;
       let timer: ReturnType<typeof setTimeout> | undefined;
-      const late = new Promise<void>((resolve) => timer = setTimeout(resolve, CLOSE_TIMEOUT_MS));
-      await Promise.race([this.sender.idle(), late]);
+      const time = new Promise<void>((resolve) => {
+        timer = setTimeout(() => {
+          late = true;
+          resolve();
+        }, Math.min(timeoutMs, CLOSE_TIMEOUT_MS));
+      });
+      await Promise.race([this.sender.idle(), time]);
       clearTimeout(timer);
       this.#end(undefined);
       // The peer does not read.
-      if (this.sender.full) return this.conn.abort();
+      if (late) return this.conn.abort();
     }
     await this.conn.close().catch(() => {});
   }

@@ -43,17 +43,14 @@ export class Assembly {
       return;
     }
     this.#halves.delete(half);
-    for (const other of this.#halves.keys()) {
-      if (!this.allows(other)) return;
-      other.resume();
-    }
+    for (const other of this.#halves.keys()) other.resume();
   }
 
-  /** Whether `half` may go on: the oldest always may. */
+  /** Whether `half` may go on: the oldest always may, of those for which nobody has to read something else first. */
   allows(half: ReceiveHalf): boolean {
     if (this.#bytes + WINDOW_BYTES <= this.#maxBytes) return true;
-    const [oldest] = this.#halves.keys();
-    return oldest === undefined || oldest === half;
+    for (const other of this.#halves.keys()) if (other.readOut) return other === half;
+    return true;
   }
 }
 
@@ -191,9 +188,14 @@ export class ReceiveHalf {
     return new Promise((resolve, reject) => this.#waiters.push({ resolve, reject }));
   }
 
+  /** Whether what comes next is the next to be read. */
+  get readOut(): boolean {
+    return this.#unread.length === 0;
+  }
+
   /** Has the rest of a message come that is the next to be read. */
   resume(): void {
-    if (this.#unread.length > 0 || this.#partHeld === 0 || !this.#assembly.allows(this)) return;
+    if (!this.readOut || this.#partHeld === 0 || !this.#assembly.allows(this)) return;
     this.#grant(this.#partHeld);
     this.#partHeld = 0;
   }

@@ -69,7 +69,13 @@ export class SendHalf {
   async #write(message: Uint8Array): Promise<void> {
     let at = 0;
     do {
-      await this.#sender.low();
+      if (this.#sender.full) {
+        // An end is heard, too.
+        await new Promise<void>((resolve) => {
+          this.#wake = resolve;
+          this.#sender.low().then(resolve);
+        });
+      }
       // One byte, if there is one.
       const least = PIECE_BYTES + Math.min(1, message.length - at);
       while (this.#credit < least && this.#error === undefined) {

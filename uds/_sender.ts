@@ -118,7 +118,8 @@ export class Sender {
 
   async #write(): Promise<void> {
     this.#writing = true;
-    while (this.#queued > 0 && !this.#stopped) {
+    // Who was told to go on may have nothing to send any more: then it is the turn of the next.
+    while ((this.#queued > 0 || this.#whenLow.length > 0) && !this.#stopped) {
       this.#cut();
       const [pieces, full] = [this.#pieces, this.#full];
       [this.#pieces, this.#full] = [[], []];

@@ -8,7 +8,8 @@ import type { Conn, Duplex, PeerCredentials } from "../adapters/types.ts";
 import {
   checkMetadata,
   decodeCall,
-  decodeUint,
+  decodeChunk,
+  decodeWindow,
   encodeFailure,
   encodeReplyHeader,
   HELLO,
@@ -43,6 +44,8 @@ import { messageStream } from "./stream.ts";
 import type { ServerSettings } from "./server_options.ts";
 
 const ENCODER = new TextEncoder();
+/** The last answers have at least this time to leave. */
+const LEAST_CLOSE_MS = 1000;
 const EMPTY = new Uint8Array();
 const OVER = new UdsError("closed", "the call is over");
 
@@ -149,7 +152,7 @@ export class Served {
       this.#answerError(open, error);
       this.#finish(open, error);
     }
-    await this.#link.close();
+    await this.#link.close(Math.max(graceMs, LEAST_CLOSE_MS));
   }
 
   #onMessage(body: Uint8Array): void {
@@ -215,16 +218,16 @@ export class Served {
       case TYPE.CANCEL:
         return this.#finish(open, new UdsError("aborted", "the caller gave up"));
       case TYPE.CHUNK: {
-        const [flags, rest] = decodeUint(data, "flags");
+        const [more, rest] = decodeChunk(data);
         if (open.receive === undefined) {
           throw new UdsError("protocol", `call ${id}: a piece of nothing`);
         }
-        return open.receive.push(rest, (flags & MORE) !== 0);
+        return open.receive.push(rest, more);
       }
       case TYPE.END:
         return open.receive?.end();
       case TYPE.WINDOW:
-        return open.send?.grant(decodeUint(data, "a window")[0]);
+        return open.send?.grant(decodeWindow(data));
       default:
         throw new UdsError("protocol", `a message of the type ${type}`);
     }

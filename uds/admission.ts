@@ -12,20 +12,22 @@ import { UdsError } from "./errors.ts";
 /**
  * Whether to ask the kernel which process is at the other end of a unix socket:
  *
- * - `require`: who is not known is refused. It takes Linux and Deno (`--allow-ffi`; such sockets are slower), Bun, or Node 26.
- * - `try`: where that costs nothing, which is on Bun and Node 26. Who is not known is `undefined`.
+ * - `require`: who is not known is refused.
+ * - `try`: who is not known is `undefined`.
  * - `off`: never.
+ *
+ * It takes Linux, and Deno with `--allow-ffi`, Bun, or Node 26, which warns that its FFI is experimental. On Deno such sockets are slower.
  */
 export type PeerCred = "require" | "try" | "off";
 
 /** Says who may; what it throws is a no. `undefined` is a peer that is not known. */
 export type Authorize = (peer: PeerCredentials | undefined) => boolean | Promise<boolean>;
 
-/** Options of both sides; the defaults differ. */
+/** Options of both sides. */
 export interface AdmissionOptions {
-  /** Whether to ask the kernel who is at the other end. @default "try" for a server, "off" for a client */
+  /** Whether to ask the kernel who is at the other end. A socket file that is open to its owner alone needs no more. @default "off"; "require" with `authorize` */
   readonly peerCred?: PeerCred | undefined;
-  /** Who may be at the other end, unless `peerCred` is `off`. @default who is not known, our own user, and root */
+  /** Who may be at the other end. @default our own user and root, and with `try` who is not known */
   readonly authorize?: Authorize | undefined;
   /** What a client proves itself with, and a server demands. @default none */
   readonly token?: string | undefined;
@@ -44,26 +46,31 @@ export interface Admission {
 const ENCODER = new TextEncoder();
 
 /** @throws {TypeError} */
-export function admission(options: AdmissionOptions, peerCredDefault: PeerCred): Admission {
-  const { peerCred = peerCredDefault, token, tokenFile } = options;
+export function admission(options: AdmissionOptions): Admission {
+  const { authorize, token, tokenFile } = options;
+  const { peerCred = authorize === undefined ? "off" : "require" } = options;
   requireChoice("peerCred", peerCred, ["require", "try", "off"]);
+  if (peerCred === "off" && authorize !== undefined) {
+    throw new TypeError("authorize without the peerCred that it is asked about");
+  }
   if (token !== undefined && tokenFile !== undefined) {
     throw new TypeError("both token and tokenFile are given");
   }
   if (token === "") throw new TypeError("token is empty");
-  const { authorize = (peer) => peer === undefined || isOwnUser(peer) } = options;
   return {
     peerCred,
-    authorize,
+    authorize: authorize ?? ((peer) => peer === undefined || isOwnUser(peer)),
     token: tokenFile === undefined
       ? token === undefined ? undefined : () => token
       : () => readTokenFile(tokenFile),
   };
 }
 
-/** Fails where no connection could be let in. @throws {UdsError} `unsupported` */
-export function requireSupported({ peerCred }: Admission): void {
-  if (peerCred !== "require" || canReadPeerCredentials()) return;
+/** Whether sockets have to tell who is at their other end. @throws {UdsError} `unsupported` where nobody could be let in */
+export function needsCredentials({ peerCred }: Admission): boolean {
+  if (peerCred === "off") return false;
+  const can = canReadPeerCredentials();
+  if (can || peerCred === "try") return can;
   throw new UdsError("unsupported", "this runtime cannot tell who is at the other end of a socket");
 }
 

@@ -9,8 +9,9 @@ import type { Conn, Duplex, Transport, WaitOptions } from "../adapters/types.ts"
 import type { Reply, StreamRequest } from "./_request.ts";
 import { Connection } from "./_connection.ts";
 import { checkMetadata, type Metadata } from "./_extension.ts";
-import { requireSupported } from "./admission.ts";
+import { needsCredentials } from "./admission.ts";
 import { type ClientOptions, clientSettings } from "./client_options.ts";
+import { decodeDescription, DESCRIBE, type ServiceDescription } from "./description.ts";
 import { RemoteError } from "./errors.ts";
 import { type ClientCall, type ClientInterceptor, intercepted } from "./interceptor.ts";
 import { SERVER_DATA, SERVER_ERROR, ServerMsg } from "./message.ts";
@@ -133,6 +134,15 @@ export class Client implements AsyncDisposable {
     return await intercepted(this.#interceptors, "stream", last)(call);
   }
 
+  /**
+   * What handlers the server has, if it tells.
+   *
+   * @throws {RemoteError} `unknown-handler` if its `describe()` was never called; @throws {UdsError} as `call`
+   */
+  async describe(options: CallOptions = NO_OPTIONS): Promise<ServiceDescription> {
+    return decodeDescription(await this.call(DESCRIBE, EMPTY, options));
+  }
+
   async #call(
     { handler, data, options }: ClientCall,
     onId?: (id: number) => void,
@@ -192,11 +202,9 @@ export async function dialServer(
   server: string | Duplex | Conn,
   options: DialServerOptions = {},
 ): Promise<Client> {
-  const settings = clientSettings(options);
-  requireSupported(settings);
+  const credentials = needsCredentials(clientSettings(options));
   if (typeof server !== "string") return new Client(server, options);
   const { transport = auto, signal, reconnect = false } = options;
-  const credentials = settings.peerCred === "require";
   const connect = async ({ signal }: WaitOptions) =>
     await transport.connect(await socketAddress(server), { signal, credentials });
   const redial = reconnect ? connect : options.redial;

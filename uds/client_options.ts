@@ -52,5 +52,5 @@ export function clientSettings(options: ClientOptions, extensions = true): Clien
     helloTimeoutMs: options.helloTimeoutMs ?? 1000,
   };
   requireLimits(limits);
-  return { ...limits, ...admission(options, "off"), extensions };
+  return { ...limits, ...admission(options), extensions };
 }

@@ -5,6 +5,7 @@
  */
 import type { PeerCredentials } from "../adapters/types.ts";
 import { type Metadata, NO_METADATA } from "./_extension.ts";
+import type { MethodDescription } from "./description.ts";
 import type { ClientMsg, ServerMsg } from "./message.ts";
 import type { MessageStream } from "./stream.ts";
 
@@ -44,8 +45,11 @@ export type StreamHandler = (
 
 /** What stands behind a name: one of both. */
 export type Registered =
-  | { readonly call: Handler; readonly stream?: undefined }
-  | { readonly call?: undefined; readonly stream: StreamHandler };
+  & (
+    | { readonly call: Handler; readonly stream?: undefined }
+    | { readonly call?: undefined; readonly stream: StreamHandler }
+  )
+  & { readonly description?: MethodDescription | undefined };
 
 /** Made for each call: its signal only if somebody looks at it. */
 export class Context implements HandlerContext {

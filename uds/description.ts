@@ -40,6 +40,9 @@ export interface ServiceDescription {
   readonly handlers: readonly HandlerDescription[];
 }
 
+/** The reserved handler that tells it. */
+export const DESCRIBE = "uds.describe";
+
 /** How large a description may be, in bytes. */
 export const MAX_DESCRIPTION_BYTES: number = 4 * 1024 * 1024;
 

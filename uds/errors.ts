@@ -17,6 +17,7 @@
  * - `unauthorized`: the peer is not who may call, or took us for that.
  * - `unsupported`: this peer, or this runtime, cannot do that.
  * - `overloaded`: more calls wait than a limit allows.
+ * - `invalid-response`: an answer is not what the definition of its service says.
  * - `remote`: the handler, or the server, answered with an error; see {@linkcode RemoteError}.
  */
 export type UdsErrorCode =
@@ -30,6 +31,7 @@ export type UdsErrorCode =
   | "unauthorized"
   | "unsupported"
   | "overloaded"
+  | "invalid-response"
   | "remote";
 
 /** What a client, a server and the codec of this folder throw and reject with. */
@@ -58,6 +60,7 @@ export type RemoteErrorCode =
   | "closing"
   | "unauthorized"
   | "unsupported"
+  | "invalid-argument"
   | (string & Record<never, never>);
 
 /** Options of a {@linkcode RemoteError}. */

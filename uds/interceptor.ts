@@ -77,9 +77,12 @@ export function interceptedHandler(
   return interceptors.reduceRight<Registered>((next, interceptor) => {
     if (next.call !== undefined) {
       if (interceptor.call === undefined) return next;
-      return { call: (request, context) => interceptor.call!(request, context, next.call) };
+      const call: Handler = (request, context) => interceptor.call!(request, context, next.call);
+      return { call, description: next.description };
     }
     if (interceptor.stream === undefined) return next;
-    return { stream: (stream, context) => interceptor.stream!(stream, context, next.stream) };
+    const stream: StreamHandler = (stream, context) =>
+      interceptor.stream!(stream, context, next.stream);
+    return { stream, description: next.description };
   }, handler);
 }

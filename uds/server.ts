@@ -7,8 +7,16 @@ import { auto } from "../adapters/auto.ts";
 import { requireLimit } from "../adapters/limits.ts";
 import type { Conn, Duplex, Listener, Transport, WaitOptions } from "../adapters/types.ts";
 import { Served } from "./_served.ts";
-import { requireSupported } from "./admission.ts";
+import { needsCredentials } from "./admission.ts";
 import { interceptedHandler, type ServerInterceptor } from "./interceptor.ts";
+import { HELLO } from "./_extension.ts";
+import {
+  DESCRIBE,
+  encodeDescription,
+  type MethodDescription,
+  plainDescription,
+  type ServiceDescription,
+} from "./description.ts";
 import type { Handler, Registered, StreamHandler } from "./context.ts";
 import { socketAddress } from "./name.ts";
 import { type ServerOptions, type ServerSettings, serverSettings } from "./server_options.ts";
@@ -78,17 +86,36 @@ export class Server implements AsyncDisposable {
     this.#interceptors = options.interceptors ?? [];
   }
 
-  /** Adds a handler. @throws {TypeError} if there is one of that name */
-  register(name: string, handler: Handler): void {
-    this.#add(name, { call: handler });
+  /**
+   * Adds a handler; `description` is what `describe()` tells of it.
+   *
+   * @throws {TypeError} if there is one of that name, or the name is `uds.hello`
+   */
+  register(name: string, handler: Handler, description?: MethodDescription): void {
+    this.#add(name, { call: handler, description });
   }
 
-  /** Adds a handler of streams, to which clients of ours come by `stream()`. @throws {TypeError} if there is one of that name */
-  registerStream(name: string, handler: StreamHandler): void {
-    this.#add(name, { stream: handler });
+  /** Adds a handler of streams, to which clients of ours come by `stream()`. @throws {TypeError} as `register` */
+  registerStream(name: string, handler: StreamHandler, description?: MethodDescription): void {
+    this.#add(name, { stream: handler, description });
+  }
+
+  /** What handlers there are. From the first call on clients that ask by {@linkcode Client.describe} are told, too. */
+  describe(): ServiceDescription {
+    if (!this.#handlers.has(DESCRIBE)) {
+      this.register(DESCRIBE, () => encodeDescription(this.describe()));
+    }
+    const handlers = [...this.#handlers].filter(([name]) => name !== DESCRIBE);
+    return {
+      handlers: handlers.map(([name, { description, stream }]) => ({
+        name,
+        ...(description ?? plainDescription(stream !== undefined)),
+      })),
+    };
   }
 
   #add(name: string, handler: Registered): void {
+    if (name === HELLO) throw new TypeError(`the name ${HELLO} is reserved`);
     if (this.#handlers.has(name)) {
       throw new TypeError(`cannot register name ${JSON.stringify(name)} twice`);
     }
@@ -103,10 +130,9 @@ export class Server implements AsyncDisposable {
    */
   async start({ signal }: WaitOptions = {}): Promise<void> {
     if (this.#name === undefined) throw new TypeError("this server has no name to listen at");
-    requireSupported(this.#settings);
+    const credentials = needsCredentials(this.#settings);
     // A file that is not there is told now, and not to clients.
     await this.#settings.token?.();
-    const credentials = this.#settings.peerCred === "require";
     const address = await socketAddress(this.#name);
     const mode = this.#mode;
     const listener = await this.#transport.listen(address, { signal, mode, credentials });

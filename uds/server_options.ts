@@ -46,5 +46,5 @@ export function serverSettings(options: ServerOptions): ServerSettings {
     admissionTimeoutMs: options.admissionTimeoutMs ?? 5000,
   };
   requireLimits(limits);
-  return { ...limits, ...admission(options, "try") };
+  return { ...limits, ...admission(options) };
 }

@@ -56,7 +56,7 @@ export type Messages<T> = AsyncIterable<T> | Iterable<T>;
  *    caller does. What is sent is not validated by the sender.
  * 2. A request that is refused is answered with the `RemoteError` `invalid-argument`, whose message tells where the fault is and whose `details`
  *    are the validator's issues as JSON (`[{ "message": ..., "path": [...] }]`, at most 16); one of a stream is thrown to the handler that
- *    reads it. A response that is refused is a `UdsError` `protocol` of that call alone. Neither message says what the value was.
+ *    reads it. A response that is refused is a `UdsError` `invalid-response` of that call alone. Neither message says what the value was.
  *
  * @example
  * ```ts

@@ -45,7 +45,7 @@ export type ServiceClient<Methods extends MethodDefinitions> = {
  * The methods of a service as functions, over a client, which stays the caller's to close.
  *
  * 1. They reject, and iterations throw, with what `call` and `stream` of the client do; with what the codec throws if a request cannot be
- *    encoded; with what `requests` throws, which ends the call; and with the `UdsError` `protocol` for a response that is refused.
+ *    encoded; with what `requests` throws, which ends the call; and with the `UdsError` `invalid-response` for a response that is refused.
  * 2. A call that gives an iterable begins with the first step of its iteration, and to leave that early (`break`, `return`, an error) ends the
  *    call. So does `signal`.
  * 3. `requests` are asked for when there is room for the next one, and are left (`return()`) when the call is over.
@@ -93,7 +93,7 @@ export function serviceClient<Methods extends MethodDefinitions>(
 function callOf(method: Method, client: Pick<Client, "call" | "stream">): unknown {
   const refuse: Refuse = (why, { cause } = {}) => {
     const options = cause === undefined ? {} : { cause };
-    return new UdsError("protocol", `${method.handler}: the response ${why}`, options);
+    return new UdsError("invalid-response", `${method.handler}: the response ${why}`, options);
   };
   const exchange = exchangeOf(method, client, refuse);
   switch (method.kind) {
