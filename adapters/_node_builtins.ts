@@ -150,6 +150,8 @@ interface Builtins {
     open(path: string, flags: "r"): Promise<FileHandle>;
     lstat(path: string, options: { bigint: true }): Promise<Stats>;
     stat(path: string, options: { bigint: true }): Promise<Stats>;
+    readlink(path: string): Promise<string>;
+    readFile(path: string, encoding: "utf8"): Promise<string>;
   };
   "node:os": {
     tmpdir(): string;
@@ -165,7 +167,8 @@ interface Builtins {
 
 interface ProcessLike {
   readonly platform: string;
-  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly pid: number;
+  readonly env: Record<string, string | undefined>;
   getuid?(): number;
   getBuiltinModule?(name: string): unknown;
 }
@@ -199,6 +202,16 @@ export function platform(): string {
 /** A variable of the environment. */
 export function environment(name: string): string | undefined {
   return processLike()?.env[name];
+}
+
+/** Takes a variable out of the environment: neither we nor the processes that we start see it any more. */
+export function unsetEnvironment(name: string): void {
+  delete processLike()?.env[name];
+}
+
+/** The process that we are, where there are processes. */
+export function processId(): number | undefined {
+  return processLike()?.pid;
 }
 
 /** The user that we are, where there are users. */

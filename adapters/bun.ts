@@ -46,6 +46,7 @@ import type {
 } from "./types.ts";
 
 export * from "./types.ts";
+export * from "./activation.ts";
 export { formatAddress, parseAddress } from "./address.ts";
 export { connPair, wrapConn, type WrapOptions } from "./wrap.ts";
 
