@@ -1,7 +1,7 @@
 /** Both halves of calls in pieces, joined by a pair of senders over lines that are as slow and as choppy as a seed makes them. */
 import { assert } from "@std/assert";
 import type { Conn } from "../adapters/types.ts";
-import { decodeUint, MORE, TYPE } from "../uds/_extension.ts";
+import { decodeChunk, decodeWindow, TYPE } from "../uds/_extension.ts";
 import { Assembly, ReceiveHalf } from "../uds/_receive_half.ts";
 import { SendHalf, WINDOW_BYTES } from "../uds/_send_half.ts";
 import { Sender } from "../uds/_sender.ts";
@@ -95,7 +95,7 @@ export class HalvesPair {
     this.#senders = [
       connect(new ClientMsgDecoder(options), (message) => this.#onPiece(message)),
       connect(new ServerMsgDecoder(options), ({ id, data }) => {
-        this.halves[Number(id)]!.send.grant(decodeUint(data, "a window")[0]);
+        this.halves[Number(id)]!.send.grant(decodeWindow(data));
       }),
     ];
     const [client, server] = this.#senders;
@@ -107,7 +107,7 @@ export class HalvesPair {
           // Told of each grant before it leaves.
           {
             send: (message: Parameters<Sender["send"]>[0]) => {
-              half.inFlight -= decodeUint(message.data, "a window")[0];
+              half.inFlight -= decodeWindow(message.data);
               server.send(message);
             },
           } as Partial<Sender> as Sender,
@@ -125,10 +125,9 @@ export class HalvesPair {
   #onPiece({ id, type, data }: ClientMsg): void {
     const half = this.halves[Number(id)]!;
     if (type === TYPE.END) return half.receive.end();
-    const [flags, piece] = decodeUint(data, "flags");
+    const [more, piece] = decodeChunk(data);
     half.inFlight += piece.length;
     assert(half.inFlight <= WINDOW_BYTES, `${half.inFlight} bytes are in flight`);
-    const more = (flags & MORE) !== 0;
     half.partial = more ? half.partial + piece.length : 0;
     const partial = this.halves.reduce((sum, { partial }) => sum + partial, 0);
     this.mostPartial = Math.max(this.mostPartial, partial);

@@ -44,6 +44,9 @@ export const MAX_METADATA_ENTRIES = 128;
 /** See {@linkcode MAX_METADATA_ENTRIES}. */
 export const MAX_METADATA_BYTES: number = 16 * 1024;
 
+/** What a piece takes of a window beside its bytes: messages without any take memory, too. */
+export const PIECE_BYTES = 32;
+
 /** How many bytes of details an error may have. */
 export const MAX_DETAILS_BYTES: number = 256 * 1024;
 /** Longer texts of errors are cut. */
@@ -90,6 +93,7 @@ export function decodeCall(data: Uint8Array): [CallHeader, Uint8Array] {
   const flags = flagsOf(reader, STREAM);
   const timeoutMs = small(reader, "a timeout");
   const window = small(reader, "a window");
+  if (window < PIECE_BYTES) throw new UdsError("protocol", `a window of ${window}`);
   const metadata = readMetadata(reader, data);
   return [{ flags, timeoutMs, window, metadata }, data.subarray(reader.at)];
 }

@@ -4,8 +4,8 @@
  * @module
  */
 import { concat } from "@std/bytes";
-import { TYPE, uint } from "./_extension.ts";
-import { PIECE_BYTES, WINDOW_BYTES } from "./_send_half.ts";
+import { PIECE_BYTES, TYPE, uint } from "./_extension.ts";
+import { WINDOW_BYTES } from "./_send_half.ts";
 import type { Sender } from "./_sender.ts";
 import type { Uint } from "./_uvarint.ts";
 import { UdsError } from "./errors.ts";

@@ -3,15 +3,12 @@
  *
  * @module
  */
-import { MORE, TYPE, uint } from "./_extension.ts";
+import { MORE, PIECE_BYTES, TYPE, uint } from "./_extension.ts";
 import { CHUNK_BYTES, type Sender } from "./_sender.ts";
 import type { Uint } from "./_uvarint.ts";
 
 /** How many bytes of a call may be on their way to who does not read. */
 export const WINDOW_BYTES: number = 256 * 1024;
-
-/** What a piece takes of a window beside its bytes: messages without any take memory, too. */
-export const PIECE_BYTES = 32;
 
 /** Sends messages, no more than the peer has room for. */
 export class SendHalf {

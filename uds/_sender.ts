@@ -11,6 +11,8 @@ import { uvarintLength } from "./_uvarint.ts";
 const LARGE_BYTES = 32 * 1024;
 /** Room for messages that are joined. */
 const BATCH_BYTES = 64 * 1024;
+/** The same of the first one: most clients say little. */
+const FIRST_BATCH_BYTES = 1024;
 /** What who has much to send sends at a time. */
 export const CHUNK_BYTES: number = 64 * 1024;
 /** Who has much to send waits while more than this is queued, so that small messages wait for no more than this. */
@@ -39,7 +41,7 @@ export class Sender {
   constructor(conn: Conn, onError: (error: unknown) => void) {
     this.#conn = conn;
     this.#onError = onError;
-    this.#batch = new Uint8Array(BATCH_BYTES);
+    this.#batch = new Uint8Array(FIRST_BATCH_BYTES);
   }
 
   /** Whether who has much to send should wait. */
@@ -132,7 +134,7 @@ export class Sender {
         last.catch(() => {});
       }
       await last;
-      this.#spare ??= full[0];
+      this.#spare ??= full.find(({ length }) => length === BATCH_BYTES);
       this.#queued -= bytes;
       const room = HIGH_WATER_BYTES - this.#queued;
       const next = this.#whenLow.splice(0, Math.max(0, Math.ceil(room / CHUNK_BYTES)));

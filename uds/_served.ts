@@ -21,6 +21,8 @@ import {
   TYPE,
 } from "./_extension.ts";
 import { decodeClientHello, encodeServerHello } from "./_hello.ts";
+import { Budget } from "./_budget.ts";
+import type { Open } from "./_open.ts";
 import { Link } from "./_link.ts";
 import { Assembly, ReceiveHalf } from "./_receive_half.ts";
 import { SendHalf, WINDOW_BYTES } from "./_send_half.ts";
@@ -49,22 +51,6 @@ const LEAST_CLOSE_MS = 1000;
 const EMPTY = new Uint8Array();
 const OVER = new UdsError("closed", "the call is over");
 
-/** A call that is handled, or waits for that. */
-interface Open {
-  /** Without its data before all of that has come. */
-  request: ClientMsg;
-  readonly context: Context;
-  /** Whether it came as one of Go's messages, and is answered so. */
-  readonly plain: boolean;
-  /** Of a request that comes in pieces. */
-  readonly receive?: ReceiveHalf | undefined;
-  /** Of an answer that goes in pieces. */
-  send?: SendHalf | undefined;
-  timer?: ReturnType<typeof setTimeout> | undefined;
-  /** Where the peer wants no more of an answer. */
-  readonly window: number;
-}
-
 /** One for each client. */
 export class Served {
   /** Resolves with the end. */
@@ -74,12 +60,14 @@ export class Served {
   readonly #settings: ServerSettings;
   readonly #handlers: ReadonlyMap<string, Registered>;
   readonly #assembly: Assembly;
+  readonly #budget: Budget;
   readonly #open = new Map<Uint, Open>();
   readonly #queue = new Map<Uint, Open>();
   readonly #explanations = new Explanations();
   #peer: PeerCredentials | undefined;
   #running = 0;
   #starting = false;
+  #waiting = false;
   #greeted = false;
   /** Why nothing of this client is handled, unless it proves that it may call. */
   #refusal: RemoteError | undefined;
@@ -101,15 +89,22 @@ export class Served {
     this.#handlers = handlers;
     this.#settings = settings;
     this.#assembly = new Assembly(settings.maxBuffered);
+    this.#budget = new Budget(settings.maxBuffered);
     this.closed = this.#closed.promise;
     this.#link = new Link(duplex, settings.maxMessage, {
       onMessage: (body) => this.#onMessage(body),
       onEnd: (error) => this.#onEnd(error),
       // A client that does not read its answers is not read, either.
-      busy: () => this.#link.sender.full ? this.#link.sender.low() : undefined,
+      busy: () => this.#busy(),
     });
     this.#watchIdle();
     this.#meet();
+  }
+
+  /** Gives when it may go on with its calls. */
+  #busy(): Promise<void> | undefined {
+    if (this.#link.sender.full) return this.#link.sender.low();
+    return this.#budget.over ? this.#budget.low() : undefined;
   }
 
   /** Nothing is read of a client before it is known who it is. */
@@ -167,6 +162,7 @@ export class Served {
           context: new Context(message.handler, this.#peer),
           plain: true,
           window: this.#greeted ? WINDOW_BYTES : Infinity,
+          held: 0,
         });
       default:
         if (!this.#greeted) {
@@ -240,7 +236,10 @@ export class Served {
     const context = new Context(message.handler, this.#peer, metadata, deadline);
     const make = (data: Uint8Array) => new ClientMsg({ id, handler: handlerBytes, data });
     if (flags === 0) {
-      return this.#begin({ request: make(rest), context, plain: false, window }, timeoutMs);
+      return this.#begin(
+        { request: make(rest), context, plain: false, window, held: 0 },
+        timeoutMs,
+      );
     }
     const receive = new ReceiveHalf(this.#link.sender, id, undefined, {
       maxMessage: this.#settings.maxMessage,
@@ -249,9 +248,12 @@ export class Served {
     if ((flags & STREAM) !== 0) {
       const send = new SendHalf(this.#link.sender, id, undefined, window);
       const request = make(EMPTY);
-      return this.#begin({ request, context, plain: false, receive, send, window }, timeoutMs);
+      return this.#begin(
+        { request, context, plain: false, receive, send, window, held: 0 },
+        timeoutMs,
+      );
     }
-    const partial: Open = { request: make(EMPTY), context, plain: false, receive, window };
+    const partial: Open = { request: make(EMPTY), context, plain: false, receive, window, held: 0 };
     // What else comes of a call that is refused, nobody has asked for.
     if (!this.#admit(partial, timeoutMs)) return;
     receive.read().then((whole) => {
@@ -300,6 +302,7 @@ export class Served {
   }
 
   #start(open: Open): void {
+    this.#hold(open, open.request.data.length);
     this.#queue.set(open.request.id, open);
     this.#next();
   }
@@ -309,10 +312,11 @@ export class Served {
     // A handler that answers at once comes here again.
     if (this.#starting) return;
     this.#starting = true;
-    const { sender } = this.#link;
     while (this.#queue.size > 0 && this.#running < this.#settings.maxConcurrent) {
-      if (sender.full) {
-        sender.low().then(() => this.#next());
+      const busy = this.#busy();
+      if (busy !== undefined) {
+        if (!this.#waiting) busy.then(() => (this.#waiting = false, this.#next()));
+        this.#waiting = true;
         break;
       }
       const [open] = this.#queue.values();
@@ -410,6 +414,7 @@ export class Served {
     this.#link.sender.send({ id, type: TYPE.REPLY, header, data: first });
     if (whole) return false;
     open.send = send;
+    this.#hold(open, data.length);
     send.write(data.subarray(first.length)).then(() => this.#finish(open), () => {});
     return true;
   }
@@ -429,6 +434,11 @@ export class Served {
     this.#finish(open);
   }
 
+  #hold(open: Open, bytes: number): void {
+    open.held += bytes;
+    this.#budget.add(bytes);
+  }
+
   #answerError({ request: { id } }: Open, error: RemoteError): void {
     if (this.#greeted) return this.#sendFailure(id, error);
     // Fails if it cannot be told.
@@ -446,6 +456,7 @@ export class Served {
   #finish(open: Open, reason?: Error): void {
     const { id } = open.request;
     clearTimeout(open.timer);
+    this.#hold(open, -open.held);
     this.#open.delete(id);
     this.#queue.delete(id);
     if (reason !== undefined) open.context.cancel(reason);
@@ -464,7 +475,8 @@ export class Served {
   #watchIdle(ms: number = this.#settings.idleMs): void {
     const { idleMs } = this.#settings;
     this.#idle = setTimeout(() => {
-      if (this.#open.size > 0) return this.#watchIdle();
+      // One of whose calls only wait for itself is idle, too.
+      if (this.#running > 0) return this.#watchIdle();
       const left = this.#link.heardAt + idleMs - performance.now();
       if (left > 0) return this.#watchIdle(left);
       this.#link.close();

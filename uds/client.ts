@@ -43,6 +43,8 @@ const ENCODER = new TextEncoder();
 const DECODER = new TextDecoder();
 const EMPTY = new Uint8Array();
 const NO_OPTIONS: CallOptions = {};
+/** Longer names of handlers are refused. */
+const MAX_NAME_BYTES = 4096;
 /** How many names of handlers are kept encoded. */
 const MAX_NAMES = 256;
 
@@ -75,8 +77,9 @@ export class Client implements AsyncDisposable {
   }
 
   /**
-   * Calls a handler, and gives its answer.
+   * Calls a handler, and gives its answer. `data` must not change before that.
    *
+   * @throws {TypeError | RangeError} for what cannot be sent
    * @throws {RemoteError} for an answer that is an error
    * @throws {UdsError} `aborted`, `timeout`, `overloaded`, or what ended the connection
    */
@@ -147,6 +150,7 @@ export class Client implements AsyncDisposable {
     { handler, data, options }: ClientCall,
     onId?: (id: number) => void,
   ): Promise<Reply> {
+    if (!(data instanceof Uint8Array)) throw new TypeError("the data of a call is no Uint8Array");
     const { onMetadata } = options;
     const request = {
       ...this.#request(handler, options),
@@ -166,8 +170,13 @@ export class Client implements AsyncDisposable {
   ): StreamRequest {
     if (metadata !== undefined) checkMetadata(metadata);
     if (timeoutMs !== undefined) requireLimit("timeoutMs", timeoutMs);
-    const name = typeof handler === "string" ? handler : DECODER.decode(handler);
     const bytes = typeof handler === "string" ? this.#nameOf(handler) : handler;
+    if (!(bytes instanceof Uint8Array)) throw new TypeError("the name of a handler is no text");
+    if (bytes.length > MAX_NAME_BYTES) {
+      const text = `a handler's name of ${bytes.length} bytes, expected at most ${MAX_NAME_BYTES}`;
+      throw new RangeError(text);
+    }
+    const name = typeof handler === "string" ? handler : DECODER.decode(handler);
     return { name, handler: bytes, signal, timeoutMs, metadata };
   }
 
