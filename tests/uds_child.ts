@@ -1,9 +1,9 @@
 /**
  * A program of its own: `uds_child.ts serve <path>` serves until it is told to stop, `uds_child.ts call <path>` leaves calls open that are never
- * answered, and `uds_child.ts probe <path>` makes one. Each prints a line when it is ready, or what came of it.
+ * answered, and `uds_child.ts probe <path>` makes one. Each prints a line when it is ready, the last one what came of it as JSON.
  */
 import process from "node:process";
-import { dialServer, Server } from "@trunkline/sockets/uds";
+import { dialServer, type RemoteError, Server } from "@trunkline/sockets/uds";
 import { register } from "./uds_service.ts";
 
 async function serve(path: string): Promise<string> {
@@ -26,11 +26,12 @@ async function call(path: string): Promise<string> {
 async function probe(path: string): Promise<string> {
   try {
     const client = await dialServer(path);
-    const answer = await client.call("Pid");
+    const answer = await client.call("Peer");
     await client.close();
     return new TextDecoder().decode(answer);
   } catch (error) {
-    return (error as { code: string }).code;
+    const { remoteCode, code } = error as Partial<RemoteError>;
+    return JSON.stringify(remoteCode ?? code);
   }
 }
 

@@ -11,7 +11,8 @@ import { RUNTIME, type RuntimeName } from "./adapter_kinds.ts";
 const CHILD = fileURLToPath(new URL("./uds_child.ts", import.meta.url));
 const ROOT = fileURLToPath(new URL("../", import.meta.url));
 const ARGUMENTS: Readonly<Record<RuntimeName, readonly string[]>> = {
-  deno: ["run", "-A"],
+  // Who runs the tests has installed what is needed; another user cannot.
+  deno: ["run", "-A", "--node-modules-dir=manual"],
   bun: [],
   node: [],
 };
@@ -48,7 +49,11 @@ export interface Child {
 export async function startChild(
   action: "serve" | "call" | "probe",
   path: string,
-  { runtime, uid }: { readonly runtime?: RuntimeName; readonly uid?: number } = {},
+  { runtime, uid, env = process.env }: {
+    readonly runtime?: RuntimeName;
+    readonly uid?: number;
+    readonly env?: NodeJS.ProcessEnv;
+  } = {},
 ): Promise<Child> {
   const child = spawn(runtime ?? process.execPath, [
     ...ARGUMENTS[runtime ?? RUNTIME],
@@ -57,6 +62,7 @@ export async function startChild(
     path,
   ], {
     cwd: ROOT,
+    env,
     stdio: ["ignore", "pipe", "inherit"],
     ...(uid === undefined ? {} : { uid, gid: uid }),
   });

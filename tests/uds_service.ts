@@ -1,5 +1,4 @@
 /** What servers answer in tests, in this process and in those of their own. */
-import process from "node:process";
 import { RemoteError, type Server, type UdsError } from "@trunkline/sockets/uds";
 import { pattern, sleep } from "./adapter_suite.ts";
 
@@ -43,7 +42,6 @@ export function register(server: Server): ServiceState {
   });
   server.register("Deadline", (_, { deadline }) => deadline === undefined ? "none" : "some");
   server.register("Peer", (_, { peer }) => JSON.stringify(peer ?? null));
-  server.register("Pid", () => String(process.pid));
   server.register("Never", (_, { signal }) => untilEnd(signal));
   server.register("Hang", () => new Promise<void>(() => {}));
   server.register("State", () => JSON.stringify(state));
