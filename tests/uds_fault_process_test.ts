@@ -76,6 +76,26 @@ check("a server that is killed under load ends every call, each once", async () 
   await Promise.all(clients.map((client) => client.close()));
 });
 
+check("a client that connects again goes on with the next server", async () => {
+  const path = newPath();
+  const first = await startChild("serve", path);
+  const client = await dialServer(path, { reconnect: true });
+  assertEquals(text(await client.call("Näme ✓")), "✓");
+  const lost = rejection<UdsError>(client.call("Never"));
+  first.process.kill("SIGKILL");
+  // Nobody knows what has become of it, so it is not made again.
+  assert(ENDS.includes((await lost).code));
+  await first.exited;
+  const nobody = await rejection<UdsError>(client.call("Näme ✓"));
+  assertEquals([nobody.code, (nobody.cause as UdsError).code], ["connection", "refused"]);
+  const second = await startChild("serve", path);
+  assertEquals(text(await client.call("Näme ✓")), "✓");
+  assertEquals(text(await client.call("Length", new Uint8Array(300_000))), "300000");
+  await client.close();
+  second.process.kill("SIGKILL");
+  assertEquals((await rejection<UdsError>(client.call("Näme ✓"))).code, "closed");
+});
+
 check("a client that is killed ends its handlers, and the server serves others", async () => {
   const path = newPath();
   const server = new Server(path);
