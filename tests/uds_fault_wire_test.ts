@@ -66,7 +66,7 @@ const BAD: Readonly<Record<string, Uint8Array>> = {
   "a hello with a number for a token": call(0, "uds.hello", bytes('{"token":1}')),
   "one id twice": concat([call(7, "Hang"), call(7, "Hang")]),
   "one id twice, of two kinds": concat([HELLO, call(7, "Hang"), stream(7)]),
-  "a message that is too large": call(0, "Echo", new Uint8Array(MAX_MESSAGE + 1)),
+  "a message that is too large": call(0, "Echo", new Uint8Array(MAX_MESSAGE + 500_000)),
   "pieces that are too large": concat([
     HELLO,
     encodeCall({ id: 1, handler: "Length", flags: MORE, data: new Uint8Array(200_000) }),
@@ -172,7 +172,11 @@ const BAD_ANSWERS: readonly (readonly [string, string, Uint8Array])[] = [
   ["nothing but ones", "too-large", new Uint8Array(1000).fill(0xff)],
   ["random", "protocol", new Uint8Array([3, 9, 9, 9, 9, 9])],
   ["HTTP", "protocol", bytes("HTTP/1.1 400 Bad Request\r\n\r\n".repeat(4))],
-  ["too large", "too-large", new ServerMsg({ data: new Uint8Array(MAX_MESSAGE + 1) }).encode()],
+  [
+    "too large",
+    "too-large",
+    new ServerMsg({ data: new Uint8Array(MAX_MESSAGE + 500_000) }).encode(),
+  ],
   ["an extension", "protocol", new ServerMsg({ type: TYPE.REPLY }).encode()],
   ["going away", "protocol", new ServerMsg({ type: TYPE.GO_AWAY }).encode()],
   [
