@@ -140,6 +140,10 @@ interface Builtins {
       options: { readonly family: 4 | 6 },
     ): Promise<{ readonly address: string; readonly family: number }>;
   };
+  "node:fs": {
+    chmodSync(path: string, mode: number): void;
+    unlinkSync(path: string): void;
+  };
   "node:fs/promises": {
     mkdir(path: string, options?: { readonly mode: number }): Promise<unknown>;
     mkdtemp(prefix: string): Promise<string>;
@@ -160,6 +164,9 @@ interface Builtins {
     resolve(path: string): string;
     dirname(path: string): string;
     join(...parts: string[]): string;
+  };
+  "node:util": {
+    getSystemErrorName(errno: number): string;
   };
   "node:ffi": unknown;
   "bun:ffi": unknown;
