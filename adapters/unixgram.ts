@@ -17,9 +17,9 @@ import {
   type BindUnixgram,
   goTemporaryDirectory,
   type OwnUnixgram,
+  type UnixgramSocket,
 } from "./_unixgram_socket.ts";
 import { toAddress } from "./address.ts";
-import { connect } from "./auto.ts";
 import { requireLimits } from "./limits.ts";
 import {
   type Conn,
@@ -36,6 +36,8 @@ export { UNIXGRAM_BYTES } from "./_unixgram_cutter.ts";
 export const UNIXGRAM_HANDSHAKE_TIMEOUT_MS = 5_000;
 /** Default of `maxPeers`. */
 export const UNIXGRAM_MAX_PEERS = 1024;
+/** How long to wait for room in the queue of a socket that may be stale: one that has none is not. */
+const PROBE_MS = 100;
 
 /** Options of {@linkcode connectUnixgram}. `signal` ends the handshake. */
 export interface UnixgramConnectOptions extends WaitOptions {
@@ -98,15 +100,17 @@ export async function listenUnixgram(
   const { signal, flushTimeoutMs } = options;
   if (signal?.aborted) throw abortError(signal, doing);
   const bind = binder(doing);
-  const { listener: socket, unlink } = await bindUnix(
+  let socket: UnixgramSocket;
+  const { unlink } = await bindUnix(
     addr.path,
     SOCKET_MODE,
-    (path) => Promise.resolve(bind(path)),
-    // A stream cannot connect to a socket for datagrams, but is refused only where nobody is bound. The one there sees nothing of it.
-    async (path) => (await connect({ path }, { signal })).abort(),
+    (path) => Promise.resolve(socket = bind(path)),
+    // An empty datagram, which no server takes for a handshake, is refused only where nobody is bound. Connecting a stream to such a path
+    // would disturb even less, but Bun tells the refusals apart no more.
+    (path) => within(socket.send(new Uint8Array(), path), PROBE_MS, signal, doing),
     (socket) => socket.close(),
   );
-  return new UnixgramListener({ addr, bind, socket, unlink, flushTimeoutMs, ...limits });
+  return new UnixgramListener({ addr, bind, socket: socket!, unlink, flushTimeoutMs, ...limits });
 }
 
 /** @throws {ConnectError} `unsupported` */

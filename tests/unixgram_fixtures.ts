@@ -8,12 +8,23 @@ import { denoUnixgram } from "../adapters/_unixgram_deno.ts";
 import type { OwnUnixgram, UnixgramSocket } from "../adapters/_unixgram_socket.ts";
 import { bindOwn } from "../adapters/_unixgram_socket.ts";
 
-type Globals = { readonly Deno?: { readonly listenDatagram?: unknown } };
-const { Deno } = globalThis as Globals;
+interface DenoDatagram {
+  send(bytes: Uint8Array, to: DenoAddress): Promise<number>;
+  close(): void;
+}
+interface DenoAddress {
+  readonly transport: "unixpacket";
+  readonly path: string;
+}
+type ListenDatagram = (address: DenoAddress) => DenoDatagram;
 
-export const BUN: boolean = "Bun" in globalThis;
+/** Deno's own, which is only there with its flag. */
+export const denoDatagram: ListenDatagram | undefined =
+  (globalThis as { readonly Deno?: { readonly listenDatagram?: ListenDatagram } })
+    .Deno?.listenDatagram;
+const BUN = "Bun" in globalThis;
 /** Whether this runtime has datagrams between files: Bun, and Deno with its flag. */
-export const SUPPORTED: boolean = BUN || Deno?.listenDatagram !== undefined;
+export const SUPPORTED: boolean = BUN || denoDatagram !== undefined;
 
 export const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
 export const text = (bytes: Uint8Array): string => new TextDecoder().decode(bytes);
