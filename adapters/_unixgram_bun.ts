@@ -6,12 +6,7 @@
  */
 import { codedError } from "./_errors.ts";
 import { builtin, platform, runtimeGlobal } from "./_node_builtins.ts";
-import {
-  type BindUnixgram,
-  requireWhole,
-  type UnixgramReceived,
-  type UnixgramSocket,
-} from "./_unixgram_socket.ts";
+import type { BindUnixgram, UnixgramReceived, UnixgramSocket } from "./_unixgram_socket.ts";
 import { ConnectError } from "./types.ts";
 
 /** The C library, without the variadic tail of fcntl, which is an int here. */
@@ -94,7 +89,7 @@ class BunUnixgram implements UnixgramSocket {
     this.#bun = bun;
     const ffi = builtin("bun:ffi") as BunFfi;
     this.#read = ffi.read;
-    this.#library = ffi.dlopen(LIBC, SYMBOLS);
+    this.#library = openLibc(ffi);
     const { symbols } = this.#library;
     this.#fd = symbols.socket(AF_UNIX, SOCKET_TYPE, 0);
     const bound = this.#fd < 0 ? -1 : symbols.bind(this.#fd, sockaddr(path), SOCKADDR_BYTES);
@@ -127,10 +122,7 @@ class BunUnixgram implements UnixgramSocket {
   async receive(): Promise<UnixgramReceived> {
     for (;;) {
       const data = this.#queue.shift();
-      if (data !== undefined) {
-        requireWhole(data);
-        return { data, from: undefined };
-      }
+      if (data !== undefined) return { data, from: undefined };
       if (this.#failure !== undefined) throw this.#failure;
       this.#watch();
       await new Promise<void>((resolve) => this.#wake = resolve);
@@ -187,6 +179,16 @@ class BunUnixgram implements UnixgramSocket {
     this.#watcher?.terminate();
     this.#library.symbols.close(this.#fd);
     this.#library.close();
+  }
+}
+
+function openLibc(ffi: BunFfi): ReturnType<BunFfi["dlopen"]> {
+  try {
+    return ffi.dlopen(LIBC, SYMBOLS);
+  } catch (cause) {
+    throw new ConnectError("unsupported", `loading ${LIBC}, which this system does not have`, {
+      cause,
+    });
   }
 }
 

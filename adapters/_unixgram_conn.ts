@@ -6,7 +6,7 @@
 import { codedError, toConnectError } from "./_errors.ts";
 import type { RawSocket } from "./_socket_conn.ts";
 import { UnixgramCutter } from "./_unixgram_cutter.ts";
-import type { OwnUnixgram } from "./_unixgram_socket.ts";
+import { type OwnUnixgram, requireWhole } from "./_unixgram_socket.ts";
 import type { UnixAddress } from "./types.ts";
 
 /** A datagram socket has no end to send; an empty datagram of our own to ourselves stands for one. */
@@ -37,7 +37,9 @@ export class UnixgramConn implements RawSocket {
         continue;
       }
       // The Go package sends from sockets without a name.
-      if (from === undefined || from.endsWith(name)) return data;
+      if (from !== undefined && !from.endsWith(name)) continue;
+      requireWhole(data);
+      return data;
     }
   }
 

@@ -7,7 +7,6 @@ import { runtimeGlobal } from "./_node_builtins.ts";
 import {
   type BindUnixgram,
   RECEIVE_BYTES,
-  requireWhole,
   type UnixgramReceived,
   type UnixgramSocket,
 } from "./_unixgram_socket.ts";
@@ -59,7 +58,6 @@ class DenoUnixgram implements UnixgramSocket {
   async receive(): Promise<UnixgramReceived> {
     this.#room ??= new Uint8Array(RECEIVE_BYTES);
     const [data, { path }] = await this.#receiver.receive(this.#room);
-    requireWhole(data);
     return { data: data.slice(), from: path ?? undefined };
   }
 

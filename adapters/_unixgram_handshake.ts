@@ -7,11 +7,10 @@ import { abortable } from "./_errors.ts";
 import { builtin } from "./_node_builtins.ts";
 import { openConn, type SocketConn } from "./_socket_conn.ts";
 import { UnixgramConn } from "./_unixgram_conn.ts";
-import { goTemporaryDirectory, type OwnUnixgram } from "./_unixgram_socket.ts";
+import { NAME_BYTES, type OwnUnixgram } from "./_unixgram_socket.ts";
 
 /** A UUID in lower case: nothing that could lead out of a directory. */
 const NAME = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
-const NAME_BYTES = 36;
 
 /** The name in a handshake, or `undefined` if that is none. */
 export function nameIn(data: Uint8Array): string | undefined {
@@ -30,8 +29,8 @@ export async function introduce({ socket, name }: OwnUnixgram, path: string): Pr
 }
 
 /** Tells a client our name. */
-export function answer({ socket, name }: OwnUnixgram, peer: string): Promise<void> {
-  return socket.send(new TextEncoder().encode(name), pathOf(peer));
+export function answer(own: OwnUnixgram, peer: string): Promise<void> {
+  return own.socket.send(new TextEncoder().encode(own.name), beside(own, peer));
 }
 
 /**
@@ -44,13 +43,13 @@ export function openUnixgram(
   side: "client" | "server",
   flushTimeoutMs: number | undefined,
 ): SocketConn {
-  const raw = new UnixgramConn(own, { path: pathOf(peer) }, side === "client");
+  const raw = new UnixgramConn(own, { path: beside(own, peer) }, side === "client");
   // A peer sends no end, so there is none to wait for.
   return openConn(raw, { flushTimeoutMs, lingerMs: 0 });
 }
 
-function pathOf(name: string): string {
-  return builtin("node:path").join(goTemporaryDirectory(), name);
+function beside({ directory }: OwnUnixgram, name: string): string {
+  return builtin("node:path").join(directory, name);
 }
 
 /** Waits for `promise`, at most for `timeoutMs` and until `signal` fires. */

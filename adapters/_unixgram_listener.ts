@@ -9,7 +9,6 @@ import { answer, nameIn, openUnixgram, within } from "./_unixgram_handshake.ts";
 import {
   bindOwn,
   type BindUnixgram,
-  goTemporaryDirectory,
   type OwnUnixgram,
   type UnixgramSocket,
 } from "./_unixgram_socket.ts";
@@ -19,6 +18,8 @@ import type { Conn, ConnectError, Listener, UnixAddress, WaitOptions } from "./t
 export interface UnixgramListenerParts {
   readonly addr: UnixAddress;
   readonly bind: BindUnixgram;
+  /** Of the sockets of connections. */
+  readonly directory: string;
   /** Where handshakes come in. */
   readonly socket: UnixgramSocket;
   /** Removes its file. */
@@ -36,6 +37,7 @@ export class UnixgramListener implements Listener {
   readonly #closing = new AbortController();
   /** Names of clients and of our own sockets: a handshake with one of these would be a second one, or one with ourselves. */
   readonly #taken = new Set<string>();
+  readonly #greetings = new Set<Promise<void>>();
   #peers = 0;
   #ignored = 0;
   #close: Promise<void> | undefined;
@@ -62,8 +64,13 @@ export class UnixgramListener implements Listener {
       for (;;) {
         const name = nameIn((await this.#parts.socket.receive()).data);
         const welcome = name !== undefined && !this.#taken.has(name);
-        if (welcome && this.#peers < this.#parts.maxPeers) this.#greet(name);
-        else this.#ignored++;
+        if (!welcome || this.#peers >= this.#parts.maxPeers) {
+          this.#ignored++;
+          continue;
+        }
+        const greeting: Promise<void> = this.#greet(name)
+          .finally(() => this.#greetings.delete(greeting));
+        this.#greetings.add(greeting);
       }
     } catch (error) {
       // Our own close() has ended the inbox before.
@@ -73,7 +80,7 @@ export class UnixgramListener implements Listener {
   }
 
   async #greet(name: string): Promise<void> {
-    const { bind, handshakeTimeoutMs, flushTimeoutMs } = this.#parts;
+    const { bind, directory, handshakeTimeoutMs, flushTimeoutMs } = this.#parts;
     this.#peers++;
     this.#taken.add(name);
     let own: OwnUnixgram | undefined;
@@ -83,7 +90,7 @@ export class UnixgramListener implements Listener {
       if (own !== undefined) this.#taken.delete(own.name);
     };
     try {
-      own = bindOwn(bind, goTemporaryDirectory());
+      own = bindOwn(bind, directory);
       this.#taken.add(own.name);
       const { signal } = this.#closing;
       await within(answer(own, name), handshakeTimeoutMs, signal, this.#doing);
@@ -110,6 +117,8 @@ export class UnixgramListener implements Listener {
     await this.#parts.unlink();
     this.#end(connectError("closed", this.#doing));
     this.#parts.socket.close();
+    // They are cut off, but each has a file to remove.
+    await Promise.all(this.#greetings);
   }
 
   #end(error: ConnectError, broken = false): void {

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { toConnectError } from "./_errors.ts";
 import { builtin, environment } from "./_node_builtins.ts";
 import { checkUnixPath, SOCKET_MODE } from "./_unix_file.ts";
 import { ConnectError } from "./types.ts";
@@ -28,6 +29,8 @@ export interface UnixgramSocket {
 /** Binds a socket to a file that is not there yet. */
 export type BindUnixgram = (path: string) => UnixgramSocket;
 
+/** How long the name of a socket is that has one of ours. */
+export const NAME_BYTES = 36;
 /** Memory that datagrams are read into; Bun has as much. One that fills it may have been cut off. */
 export const RECEIVE_BYTES: number = 512 * 1024;
 
@@ -38,16 +41,28 @@ export function requireWhole(data: Uint8Array): void {
   throw new ConnectError("other", text);
 }
 
-/** Where the Go package has its sockets. Unlike node's own tmpdir() it knows no variable but this one. */
+/**
+ * Where the Go package has its sockets: `$TMPDIR`, or `/tmp`. Node's own tmpdir() knows more variables.
+ *
+ * @throws {ConnectError} `permission` on Deno without `--allow-env=TMPDIR`, `invalid-address` if the names of sockets do not fit
+ */
 export function goTemporaryDirectory(): string {
-  return builtin("node:path").resolve(environment("TMPDIR") || "/tmp");
+  const doing = "looking for the directory of temporary files";
+  try {
+    const directory = builtin("node:path").resolve(environment("TMPDIR") || "/tmp");
+    checkUnixPath(builtin("node:path").join(directory, "x".repeat(NAME_BYTES)));
+    return directory;
+  } catch (error) {
+    throw toConnectError(error, doing);
+  }
 }
 
 /** A socket of ours, and its file. */
 export interface OwnUnixgram {
   readonly socket: UnixgramSocket;
-  /** The name in the handshake. */
+  /** The name in the handshake, of a file in `directory`. */
   readonly name: string;
+  readonly directory: string;
   readonly path: string;
   /** Closes the socket and removes the file; may be called again. */
   close(): void;
@@ -58,7 +73,6 @@ export function bindOwn(bind: BindUnixgram, directory: string): OwnUnixgram {
   const fs = builtin("node:fs");
   const name = crypto.randomUUID();
   const path = builtin("node:path").join(directory, name);
-  checkUnixPath(path);
   const socket = bind(path);
   let closed = false;
   const close = () => {
@@ -78,5 +92,5 @@ export function bindOwn(bind: BindUnixgram, directory: string): OwnUnixgram {
     close();
     throw error;
   }
-  return { socket, name, path, close };
+  return { socket, name, directory, path, close };
 }

@@ -100,6 +100,7 @@ export async function listenUnixgram(
   const { signal, flushTimeoutMs } = options;
   if (signal?.aborted) throw abortError(signal, doing);
   const bind = binder(doing);
+  const directory = goTemporaryDirectory();
   let socket: UnixgramSocket;
   const { unlink } = await bindUnix(
     addr.path,
@@ -110,7 +111,15 @@ export async function listenUnixgram(
     (path) => within(socket.send(new Uint8Array(), path), PROBE_MS, signal, doing),
     (socket) => socket.close(),
   );
-  return new UnixgramListener({ addr, bind, socket: socket!, unlink, flushTimeoutMs, ...limits });
+  return new UnixgramListener({
+    ...limits,
+    addr,
+    bind,
+    directory,
+    socket: socket!,
+    unlink,
+    flushTimeoutMs,
+  });
 }
 
 /** @throws {ConnectError} `unsupported` */

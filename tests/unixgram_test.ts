@@ -1,10 +1,11 @@
 /** Connections of datagrams between files, on the runtimes that have them. */
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { concat } from "@std/bytes";
-import { lstatSync, writeFileSync } from "node:fs";
+import { lstatSync, unlinkSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
+import process from "node:process";
 import { test } from "node:test";
-import { requireWhole } from "../adapters/_unixgram_socket.ts";
+import { bindOwn, requireWhole } from "../adapters/_unixgram_socket.ts";
 import { ConnectError, type ConnectErrorCode } from "../adapters/types.ts";
 import {
   connectUnixgram,
@@ -301,6 +302,26 @@ check("a handshake ends with its signal, its time, and where nobody is", async (
   assertEquals(list(), ["setup"]);
 });
 
+check(
+  "a client that reads nothing is given up, and its server's file with it",
+  async (path, list) => {
+    for (const handshakeTimeoutMs of [30, 30_000]) {
+      const listener = await listenUnixgram(path("setup"), { handshakeTimeoutMs });
+      const full = bindOwn(bind, path(""));
+      const stranger = bind(path("stranger"));
+      for (let i = 0; i < 11; i++) await stranger.send(new Uint8Array(1), full.path);
+      await stranger.send(bytes(full.name), path("setup"));
+      await until(() => list().length === 4 || listener.dropped === 1);
+      if (handshakeTimeoutMs === 30) await until(() => listener.dropped === 1);
+      await listener.close();
+      assertEquals(list(), [full.name, "stranger"].sort());
+      stranger.close();
+      full.close();
+      unlinkSync(path("stranger"));
+    }
+  },
+);
+
 check("no more than `maxPeers`, and their places are given again", async (path) => {
   const setup = path("setup");
   const listener = await listenUnixgram(setup, { maxPeers: 2 });
@@ -342,6 +363,9 @@ check("addresses and limits that are none are refused", async (path) => {
     const error = await listenUnixgram(path("setup"), options).catch((error) => error);
     assert(error instanceof RangeError);
   }
+  process.env["TMPDIR"] = `/${"x".repeat(80)}`;
+  await fails(connectUnixgram(path("setup")), SUPPORTED ? "invalid-address" : "unsupported");
+  await fails(listenUnixgram(path("setup")), SUPPORTED ? "invalid-address" : "unsupported");
   requireWhole(new Uint8Array(512 * 1024 - 1));
   try {
     requireWhole(new Uint8Array(512 * 1024));
