@@ -124,8 +124,10 @@ class BunUnixgram implements UnixgramSocket {
       const data = this.#queue.shift();
       if (data !== undefined) return { data, from: undefined };
       if (this.#failure !== undefined) throw this.#failure;
+      // First, since it may come at once.
+      const woken = new Promise<void>((resolve) => this.#wake = resolve);
       this.#watch();
-      await new Promise<void>((resolve) => this.#wake = resolve);
+      await woken;
     }
   }
 
