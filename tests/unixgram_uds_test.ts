@@ -6,7 +6,7 @@ import { readFileSync, unlinkSync } from "node:fs";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { connectUnixgram, listenUnixgram } from "../adapters/unixgram.ts";
-import { Client, ClientMsgDecoder, Server } from "@trunkline/sockets/uds";
+import { Client, ClientMsgDecoder, dialServer, Server } from "@trunkline/sockets/uds";
 import {
   bytes,
   fromHex,
@@ -233,3 +233,40 @@ for (const [runtime, ...args] of [["deno", "run", "-A"], ["node"]] as const) {
     return Promise.resolve();
   }, !present(runtime));
 }
+
+check("by the options of Server and dialServer", async (path) => {
+  const server = new Server(path("setup"), { transport: "unixgram" });
+  server.register("Echo", (request) => request.data);
+  server.register("Fail", () => {
+    throw new Error("x".repeat(10_000));
+  });
+  server.registerStream("All", ({ readable, writable }) => readable.pipeTo(writable));
+  await server.start();
+  const client = await dialServer(path("setup"), { transport: "unixgram", maxPending: 2000 });
+  assertEquals(text(await client.call("Echo", bytes("hello"), { timeoutMs: 5000 })), "hello");
+  const calls = Array.from({ length: 1000 }, (_, i) => client.call("Echo", bytes(`call ${i}`)));
+  assertEquals((await Promise.all(calls)).map(text), calls.map((_, i) => `call ${i}`));
+  // The whole of the answer is a datagram of Go's.
+  const most = 4096 - 7;
+  assertEquals((await client.call("Echo", pattern(most))).length, most);
+  const code = async (promise: Promise<unknown>) => {
+    const error = await promise.then(() => undefined, (error) => error);
+    return [error?.code, error?.message.slice(0, 30)];
+  };
+  assertEquals(await code(client.call("Echo", pattern(most + 1))), [
+    "remote",
+    "an answer of 4090 bytes, and a",
+  ]);
+  assertEquals((await code(client.call("Fail")))[1], "handler(Fail) error: xxxxxxxxx");
+  assertEquals((await code(client.call("uds.hello")))[1], 'no handler "uds.hello"');
+  assertEquals((await code(client.stream("All")))[0], "unsupported");
+  await client.close();
+  await server.close();
+  for (const options of [{ token: "a" }, { peerCred: "require" }] as const) {
+    const transport = "unixgram" as const;
+    const refused = new Server(path("setup"), { ...options, transport });
+    assertEquals((await code(refused.start()))[0], "unsupported");
+    const dialing = dialServer(path("setup"), { ...options, transport });
+    assertEquals((await code(dialing))[0], "unsupported");
+  }
+});

@@ -3,9 +3,17 @@
  *
  * @module
  */
+import { UNIXGRAM_BYTES } from "../adapters/unixgram.ts";
+import { sizeOf } from "./_envelope.ts";
+import { shortened } from "./_extension.ts";
+import { type Uint, uvarintLength } from "./_uvarint.ts";
+import { RemoteError } from "./errors.ts";
+import type { ServerSettings } from "./server_options.ts";
 import type { HandlerAnswer } from "./context.ts";
-import { ServerMsg } from "./message.ts";
+import { SERVER_DATA, ServerMsg } from "./message.ts";
 
+/** Of the text of an error that has to go in one datagram of Go's, with an id of any size. */
+const MAX_GO_TEXT_BYTES = UNIXGRAM_BYTES - 16;
 const ENCODER = new TextEncoder();
 const EMPTY = new Uint8Array();
 
@@ -30,4 +38,28 @@ export function textOf(error: unknown): string {
   } catch {
     return "something that has no text";
   }
+}
+
+/** @throws {RemoteError} `too-large` */
+export function requireSize(
+  id: Uint,
+  data: Uint8Array,
+  { maxMessage, extensions }: ServerSettings,
+): void {
+  const fits = extensions || sizeWhole(id, data) <= UNIXGRAM_BYTES;
+  if (fits && data.length <= maxMessage) return;
+  const most = fits ? maxMessage : `about ${UNIXGRAM_BYTES - 6}`;
+  const text = `an answer of ${data.length} bytes, and at most ${most} go`;
+  throw new RemoteError("too-large", text);
+}
+
+function sizeWhole(id: Uint, data: Uint8Array): number {
+  const size = sizeOf({ id, type: SERVER_DATA, data });
+  return size + uvarintLength(size);
+}
+
+/** An error in Go's words. */
+export function plainError({ message }: RemoteError, { extensions }: ServerSettings): Uint8Array {
+  const text = ENCODER.encode(shortened(message));
+  return extensions ? text : text.subarray(0, MAX_GO_TEXT_BYTES);
 }

@@ -16,7 +16,6 @@ import {
   type Metadata,
   MORE,
   NO_METADATA,
-  shortened,
   STREAM,
   TYPE,
 } from "./_extension.ts";
@@ -28,9 +27,9 @@ import { Assembly, ReceiveHalf } from "./_receive_half.ts";
 import { SendHalf, WINDOW_BYTES } from "./_send_half.ts";
 import { CHUNK_BYTES } from "./_sender.ts";
 import type { Uint } from "./_uvarint.ts";
-import { admit, sameText } from "./admission.ts";
+import { admit, proves } from "./admission.ts";
 import { Context, type HandlerAnswer, type Registered, type StreamHandler } from "./context.ts";
-import { dataOf, isThenable, textOf } from "./_answer.ts";
+import { dataOf, isThenable, plainError, requireSize, textOf } from "./_answer.ts";
 import { RemoteError, UdsError } from "./errors.ts";
 import { Explanations } from "./_explanations.ts";
 import {
@@ -45,7 +44,6 @@ import {
 import { messageStream } from "./stream.ts";
 import type { ServerSettings } from "./server_options.ts";
 
-const ENCODER = new TextEncoder();
 /** The last answers have at least this time to leave. */
 const LEAST_CLOSE_MS = 1000;
 const EMPTY = new Uint8Array();
@@ -151,12 +149,13 @@ export class Served {
   }
 
   #onMessage(body: Uint8Array): void {
-    const message = decodeClientBody(body, { extensions: true });
+    const { extensions } = this.#settings;
+    const message = decodeClientBody(body, { extensions });
     switch (message.type) {
       case CLIENT_KEEP_ALIVE:
         return;
       case CLIENT_DATA:
-        if (message.handler === HELLO) return this.#onHello(message);
+        if (extensions && message.handler === HELLO) return this.#onHello(message);
         return this.#begin({
           request: message,
           context: new Context(message.handler, this.#peer),
@@ -179,14 +178,15 @@ export class Served {
     if (this.#refusal === undefined) return this.#greet(id);
     if (this.#proving) throw new UdsError("protocol", `${HELLO} before the answer to another`);
     this.#proving = true;
-    this.#prove(token).then((refusal) => {
+    proves(token, this.#token).then((proven) => {
       this.#proving = false;
-      if (refusal === undefined) {
+      if (proven) {
         this.#refusal = undefined;
         clearTimeout(this.#admission);
         return this.#greet(id);
       }
-      this.#sendFailure(id, refusal);
+      const wrong = new RemoteError("unauthorized", "the token is wrong");
+      this.#sendFailure(id, token === undefined ? this.#refusal! : wrong);
       this.#link.close();
     });
   }
@@ -194,14 +194,6 @@ export class Served {
   #greet(id: Uint): void {
     this.#greeted = true;
     this.#send(id, SERVER_DATA, encodeServerHello());
-  }
-
-  /** Why a client may not call, after all. */
-  async #prove(token: string | undefined): Promise<RemoteError | undefined> {
-    if (token === undefined || this.#token === undefined) return this.#refusal;
-    const right = await Promise.resolve().then(this.#token).catch(() => undefined);
-    if (right !== undefined && sameText(token, right)) return undefined;
-    return new RemoteError("unauthorized", "the token is wrong");
   }
 
   #onExtension(message: ClientMsg): void {
@@ -388,11 +380,7 @@ export class Served {
     const { replyMetadata } = context;
     if (replyMetadata !== NO_METADATA) checkMetadata(replyMetadata);
     const data = dataOf(answer);
-    const { maxMessage } = this.#settings;
-    if (data.length > maxMessage) {
-      const text = `an answer of ${data.length} bytes, and at most ${maxMessage} go`;
-      throw new RemoteError("too-large", text);
-    }
+    requireSize(id, data, this.#settings);
     if (answer instanceof ServerMsg && answer.type === SERVER_ERROR) {
       this.#send(id, SERVER_ERROR, data);
     } else if (!this.#greeted || open.plain && isPlain(data, context)) {
@@ -444,7 +432,7 @@ export class Served {
     // Fails if it cannot be told.
     encodeFailure(error);
     this.#explanations.add(id, error);
-    this.#send(id, SERVER_ERROR, ENCODER.encode(shortened(error.message)));
+    this.#send(id, SERVER_ERROR, plainError(error, this.#settings));
   }
 
   #sendFailure(id: Uint, error: RemoteError): void {

@@ -99,8 +99,21 @@ export async function admit(
   return peer;
 }
 
+/** Whether a token is the expected one, which may be in a file that cannot be read. */
+export async function proves(
+  token: string | undefined,
+  expected: Admission["token"],
+): Promise<boolean> {
+  if (token === undefined || expected === undefined) return false;
+  try {
+    return sameText(token, await expected());
+  } catch {
+    return false;
+  }
+}
+
 /** In a time that tells nothing of where they differ. */
-export function sameText(a: string, b: string): boolean {
+function sameText(a: string, b: string): boolean {
   const [left, right] = [ENCODER.encode(a), ENCODER.encode(b)];
   let difference = left.length ^ right.length;
   for (let i = 0; i < right.length; i++) difference |= (left[i] ?? 0) ^ right[i]!;

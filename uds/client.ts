@@ -3,19 +3,17 @@
  *
  * @module
  */
-import { auto } from "../adapters/auto.ts";
 import { requireLimit } from "../adapters/limits.ts";
 import type { Conn, Duplex, Transport, WaitOptions } from "../adapters/types.ts";
 import type { Reply, StreamRequest } from "./_request.ts";
 import { Connection } from "./_connection.ts";
+import { connectTo } from "./_transport.ts";
 import { checkMetadata, type Metadata } from "./_extension.ts";
-import { needsCredentials } from "./admission.ts";
 import { type ClientOptions, clientSettings } from "./client_options.ts";
 import { decodeDescription, DESCRIBE, type ServiceDescription } from "./description.ts";
 import { RemoteError } from "./errors.ts";
 import { type ClientCall, type ClientInterceptor, intercepted } from "./interceptor.ts";
 import { SERVER_DATA, SERVER_ERROR, ServerMsg } from "./message.ts";
-import { socketAddress } from "./name.ts";
 import type { MessageStream } from "./stream.ts";
 
 /** Options of a call. What the Go package's messages cannot say takes a server of ours; another one is called without it. */
@@ -33,8 +31,11 @@ export type StreamOptions = Omit<CallOptions, "onMetadata">;
 
 /** Options of {@linkcode dialServer}. `signal` ends the wait for the connection. */
 export interface DialServerOptions extends ClientOptions, WaitOptions {
-  /** Where connections come from. @default the adapter of the runtime */
-  readonly transport?: Pick<Transport, "connect"> | undefined;
+  /**
+   * Where connections come from, or `unixgram` for a server of the Go package itself: on Deno with `--unstable-net`, and on Bun; there are no
+   * streams, deadlines are not told, and answers have at most about 4090 bytes. @default the adapter of the runtime
+   */
+  readonly transport?: Pick<Transport, "connect"> | "unixgram" | undefined;
   /** Whether a call that finds the connection ended opens another one first; see `redial`. @default false */
   readonly reconnect?: boolean | undefined;
 }
@@ -205,17 +206,17 @@ export class Client implements AsyncDisposable {
  * Connects to a server: by its name, path or abstract name (see {@linkcode socketAddress}), or over a connection that one has.
  *
  * @throws {ConnectError} if there is no connection
- * @throws {UdsError} `unsupported` if `peerCred` is `require` and cannot be had
+ * @throws {UdsError} `unsupported` for what cannot be had: `peerCred` here, a token over `unixgram`
  */
 export async function dialServer(
   server: string | Duplex | Conn,
   options: DialServerOptions = {},
 ): Promise<Client> {
-  const credentials = needsCredentials(clientSettings(options));
   if (typeof server !== "string") return new Client(server, options);
-  const { transport = auto, signal, reconnect = false } = options;
-  const connect = async ({ signal }: WaitOptions) =>
-    await transport.connect(await socketAddress(server), { signal, credentials });
+  const { transport, signal, reconnect = false } = options;
+  const admission = clientSettings(options);
+  const connect = (wait: WaitOptions) => connectTo(server, transport, admission, wait);
   const redial = reconnect ? connect : options.redial;
-  return new Client(await connect({ signal }), { ...options, redial });
+  const extensions = transport !== "unixgram";
+  return new Client(await connect({ signal }), { ...options, redial, extensions });
 }

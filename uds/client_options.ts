@@ -28,6 +28,11 @@ export interface ClientOptions extends AdmissionOptions {
    * handled. @default nothing does
    */
   readonly redial?: Redial | undefined;
+  /**
+   * Whether the server may be asked for what the Go package's messages cannot say. Without it there are no streams, and deadlines and
+   * cancellations are not told. @default true, and false over `unixgram`
+   */
+  readonly extensions?: boolean | undefined;
   /** Stand around each call, the first one outermost. @default none */
   readonly interceptors?: readonly ClientInterceptor[] | undefined;
 }
@@ -38,10 +43,13 @@ export interface ClientSettings extends Readonly<Record<LimitName, number>>, Adm
   readonly extensions: boolean;
 }
 
-type LimitName = Exclude<keyof ClientOptions, keyof AdmissionOptions | "redial" | "interceptors">;
+type LimitName = Exclude<
+  keyof ClientOptions,
+  keyof AdmissionOptions | "redial" | "extensions" | "interceptors"
+>;
 
 /** @throws {RangeError | TypeError} */
-export function clientSettings(options: ClientOptions, extensions = true): ClientSettings {
+export function clientSettings(options: ClientOptions): ClientSettings {
   const maxMessage = options.maxMessage ?? DEFAULT_MAX_MESSAGE;
   const limits = {
     timeoutMs: options.timeoutMs ?? 30_000,
@@ -52,5 +60,5 @@ export function clientSettings(options: ClientOptions, extensions = true): Clien
     helloTimeoutMs: options.helloTimeoutMs ?? 1000,
   };
   requireLimits(limits);
-  return { ...limits, ...admission(options), extensions };
+  return { ...limits, ...admission(options), extensions: options.extensions ?? true };
 }

@@ -3,11 +3,10 @@
  *
  * @module
  */
-import { auto } from "../adapters/auto.ts";
 import { requireLimit } from "../adapters/limits.ts";
 import type { Conn, Duplex, Listener, Transport, WaitOptions } from "../adapters/types.ts";
+import { listenAt } from "./_transport.ts";
 import { Served } from "./_served.ts";
-import { needsCredentials } from "./admission.ts";
 import { interceptedHandler, type ServerInterceptor } from "./interceptor.ts";
 import { HELLO } from "./_extension.ts";
 import {
@@ -18,15 +17,17 @@ import {
   type ServiceDescription,
 } from "./description.ts";
 import type { Handler, Registered, StreamHandler } from "./context.ts";
-import { socketAddress } from "./name.ts";
 import { type ServerOptions, type ServerSettings, serverSettings } from "./server_options.ts";
 
 /** Options of {@linkcode Server}. */
 export interface ListenServerOptions extends ServerOptions {
   /** Permission bits of the socket file. For more than our own user there is `authorize`, too. @default 0o600 */
   readonly mode?: number | undefined;
-  /** Where listeners come from. @default the adapter of the runtime */
-  readonly transport?: Pick<Transport, "listen"> | undefined;
+  /**
+   * Where listeners come from, or `unixgram` for clients of the Go package itself: on Deno with `--unstable-net`, and on Bun. Nothing is said
+   * then that it does not know, and answers have at most about 4090 bytes. @default the adapter of the runtime
+   */
+  readonly transport?: Pick<Transport, "listen"> | "unixgram" | undefined;
 }
 
 /** Options of {@linkcode Server.close}. */
@@ -61,7 +62,7 @@ export interface CloseServerOptions {
 export class Server implements AsyncDisposable {
   readonly #name: string | undefined;
   readonly #settings: ServerSettings;
-  readonly #transport: Pick<Transport, "listen">;
+  readonly #transport: ListenServerOptions["transport"];
   readonly #mode: number | undefined;
   readonly #interceptors: readonly ServerInterceptor[];
   readonly #handlers = new Map<string, Registered>();
@@ -80,8 +81,8 @@ export class Server implements AsyncDisposable {
     options: ListenServerOptions = {},
   ) {
     this.#name = name;
-    this.#settings = serverSettings(options);
-    this.#transport = options.transport ?? auto;
+    this.#settings = serverSettings(options, options.transport !== "unixgram");
+    this.#transport = options.transport;
     this.#mode = options.mode;
     this.#interceptors = options.interceptors ?? [];
   }
@@ -126,16 +127,17 @@ export class Server implements AsyncDisposable {
    * Begins to listen at its name. A socket file is open to its owner alone, unless `mode` says otherwise.
    *
    * @throws {ConnectError} `in-use`, `permission`, ..., also of `tokenFile`; @throws {TypeError} if it has no name
-   * @throws {UdsError} `unsupported` if `peerCred` is `require` and cannot be had
+   * @throws {UdsError} `unsupported` for what cannot be had: `peerCred` here, a token over `unixgram`
    */
   async start({ signal }: WaitOptions = {}): Promise<void> {
     if (this.#name === undefined) throw new TypeError("this server has no name to listen at");
-    const credentials = needsCredentials(this.#settings);
     // A file that is not there is told now, and not to clients.
     await this.#settings.token?.();
-    const address = await socketAddress(this.#name);
-    const mode = this.#mode;
-    const listener = await this.#transport.listen(address, { signal, mode, credentials });
+    const listener = await listenAt(this.#name, this.#transport, this.#settings, {
+      signal,
+      mode: this.#mode,
+      maxPeers: this.#settings.maxClients,
+    });
     this.serve(listener).catch(() => {});
   }
 

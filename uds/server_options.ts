@@ -34,10 +34,13 @@ export interface ServerOptions extends AdmissionOptions {
 type LimitName = Exclude<keyof ServerOptions, keyof AdmissionOptions | "interceptors">;
 
 /** The options, and the defaults of the others. */
-export interface ServerSettings extends Readonly<Record<LimitName, number>>, Admission {}
+export interface ServerSettings extends Readonly<Record<LimitName, number>>, Admission {
+  /** Whether clients may ask for our extensions; otherwise each answer goes in one datagram of Go's. */
+  readonly extensions: boolean;
+}
 
 /** @throws {RangeError | TypeError} */
-export function serverSettings(options: ServerOptions): ServerSettings {
+export function serverSettings(options: ServerOptions, extensions = true): ServerSettings {
   const maxMessage = options.maxMessage ?? DEFAULT_MAX_MESSAGE;
   const limits = {
     maxMessage,
@@ -49,5 +52,5 @@ export function serverSettings(options: ServerOptions): ServerSettings {
     admissionTimeoutMs: options.admissionTimeoutMs ?? 5000,
   };
   requireLimits(limits);
-  return { ...limits, ...admission(options) };
+  return { ...limits, ...admission(options), extensions };
 }
