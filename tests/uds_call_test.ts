@@ -404,3 +404,32 @@ test("data of exactly maxMessage goes, in both directions, and one byte more fai
     await server.close();
   }
 });
+
+test("answers that are larger together than maxBuffered are sent, to a client that takes them", async () => {
+  const maxMessage = 1_000_000;
+  const { client, server } = start({ maxMessage }, { maxMessage });
+  server.register("Large", () => new Uint8Array(maxMessage));
+  const calls = Array.from(
+    { length: 8 },
+    () => client.call("Large", undefined, { timeoutMs: 20_000 }),
+  );
+  assertEquals((await Promise.all(calls)).map(({ length }) => length), Array(8).fill(maxMessage));
+  await client.close();
+  await server.close();
+});
+
+test("requests that wait for their turn are no more than maxBuffered", async () => {
+  const { client, server } = start({}, { maxConcurrent: 1, maxBuffered: 100_000 });
+  let release = () => {};
+  server.register("Wait", () => new Promise<void>((resolve) => release = resolve));
+  const first = client.call("Wait", new Uint8Array(60_000));
+  const waiting = [client.call("Echo", new Uint8Array(60_000))];
+  const refused = await rejection<RemoteError>(client.call("Echo", new Uint8Array(60_000)));
+  assertEquals(refused.remoteCode, "overloaded");
+  waiting.push(client.call("Echo", new Uint8Array(40_000)));
+  release();
+  await first;
+  assertEquals((await Promise.all(waiting)).map(({ length }) => length), [60_000, 40_000]);
+  await client.close();
+  await server.close();
+});

@@ -5,11 +5,12 @@
  */
 import { UNIXGRAM_BYTES } from "../adapters/unixgram.ts";
 import { sizeOf } from "./_envelope.ts";
-import { shortened } from "./_extension.ts";
+import { NO_METADATA, shortened } from "./_extension.ts";
+import { CHUNK_BYTES } from "./_sender.ts";
 import { type Uint, uvarintLength } from "./_uvarint.ts";
 import { RemoteError } from "./errors.ts";
 import type { ServerSettings } from "./server_options.ts";
-import type { HandlerAnswer } from "./context.ts";
+import type { HandlerAnswer, HandlerContext } from "./context.ts";
 import { SERVER_DATA, ServerMsg } from "./message.ts";
 
 /** Of the text of an error that has to go in one datagram of Go's, with an id of any size. */
@@ -62,4 +63,9 @@ function sizeWhole(id: Uint, data: Uint8Array): number {
 export function plainError({ message }: RemoteError, { extensions }: ServerSettings): Uint8Array {
   const text = ENCODER.encode(shortened(message));
   return extensions ? text : text.subarray(0, MAX_GO_TEXT_BYTES);
+}
+
+/** Whether one of Go's messages can say it. */
+export function isPlain(data: Uint8Array, { replyMetadata }: HandlerContext): boolean {
+  return data.length <= CHUNK_BYTES && replyMetadata === NO_METADATA;
 }

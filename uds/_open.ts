@@ -22,6 +22,6 @@ export interface Open {
   timer?: ReturnType<typeof setTimeout> | undefined;
   /** Where the peer wants no more of an answer. */
   readonly window: number;
-  /** Bytes of it, and of its answer, that count. */
-  held: number;
+  /** Bytes of an answer that goes in pieces. */
+  answerBytes: number;
 }

@@ -20,7 +20,6 @@ import {
   TYPE,
 } from "./_extension.ts";
 import { decodeClientHello, encodeServerHello } from "./_hello.ts";
-import { Budget } from "./_budget.ts";
 import type { Open } from "./_open.ts";
 import { Link } from "./_link.ts";
 import { Assembly, ReceiveHalf } from "./_receive_half.ts";
@@ -29,7 +28,7 @@ import { CHUNK_BYTES } from "./_sender.ts";
 import type { Uint } from "./_uvarint.ts";
 import { admit, proves } from "./admission.ts";
 import { Context, type HandlerAnswer, type Registered, type StreamHandler } from "./context.ts";
-import { dataOf, isThenable, plainError, requireSize, textOf } from "./_answer.ts";
+import { dataOf, isPlain, isThenable, plainError, requireSize, textOf } from "./_answer.ts";
 import { RemoteError, UdsError } from "./errors.ts";
 import { Explanations } from "./_explanations.ts";
 import {
@@ -58,7 +57,10 @@ export class Served {
   readonly #settings: ServerSettings;
   readonly #handlers: ReadonlyMap<string, Registered>;
   readonly #assembly: Assembly;
-  readonly #budget: Budget;
+  /** Of requests that wait. */
+  #queuedBytes = 0;
+  /** Of answers whose callers do not take them yet. */
+  #answerBytes = 0;
   readonly #open = new Map<Uint, Open>();
   readonly #queue = new Map<Uint, Open>();
   readonly #explanations = new Explanations();
@@ -87,7 +89,6 @@ export class Served {
     this.#handlers = handlers;
     this.#settings = settings;
     this.#assembly = new Assembly(settings.maxBuffered);
-    this.#budget = new Budget(settings.maxBuffered);
     this.closed = this.#closed.promise;
     this.#link = new Link(duplex, settings.maxMessage, {
       onMessage: (body) => this.#onMessage(body),
@@ -101,8 +102,7 @@ export class Served {
 
   /** Gives when it may go on with its calls. */
   #busy(): Promise<void> | undefined {
-    if (this.#link.sender.full) return this.#link.sender.low();
-    return this.#budget.over ? this.#budget.low() : undefined;
+    return this.#link.sender.full ? this.#link.sender.low() : undefined;
   }
 
   /** Nothing is read of a client before it is known who it is. */
@@ -161,7 +161,7 @@ export class Served {
           context: new Context(message.handler, this.#peer),
           plain: true,
           window: this.#greeted ? WINDOW_BYTES : Infinity,
-          held: 0,
+          answerBytes: 0,
         });
       default:
         if (!this.#greeted) {
@@ -229,7 +229,7 @@ export class Served {
     const make = (data: Uint8Array) => new ClientMsg({ id, handler: handlerBytes, data });
     if (flags === 0) {
       return this.#begin(
-        { request: make(rest), context, plain: false, window, held: 0 },
+        { request: make(rest), context, plain: false, window, answerBytes: 0 },
         timeoutMs,
       );
     }
@@ -241,11 +241,18 @@ export class Served {
       const send = new SendHalf(this.#link.sender, id, undefined, window);
       const request = make(EMPTY);
       return this.#begin(
-        { request, context, plain: false, receive, send, window, held: 0 },
+        { request, context, plain: false, receive, send, window, answerBytes: 0 },
         timeoutMs,
       );
     }
-    const partial: Open = { request: make(EMPTY), context, plain: false, receive, window, held: 0 };
+    const partial: Open = {
+      request: make(EMPTY),
+      context,
+      plain: false,
+      receive,
+      window,
+      answerBytes: 0,
+    };
     // What else comes of a call that is refused, nobody has asked for.
     if (!this.#admit(partial, timeoutMs)) return;
     receive.read().then((whole) => {
@@ -294,9 +301,14 @@ export class Served {
   }
 
   #start(open: Open): void {
-    this.#hold(open, open.request.data.length);
-    this.#queue.set(open.request.id, open);
+    const { id, data } = open.request;
+    this.#queue.set(id, open);
+    this.#queuedBytes += data.length;
     this.#next();
+    if (this.#queuedBytes <= this.#settings.maxBuffered || !this.#queue.has(id)) return;
+    const text = `${this.#queuedBytes} bytes of requests wait already`;
+    this.#answerError(open, new RemoteError("overloaded", text));
+    this.#finish(open);
   }
 
   /** Begins those that wait, as far as there are places, and the client reads the answers. */
@@ -311,12 +323,17 @@ export class Served {
         this.#waiting = true;
         break;
       }
+      if (this.#answerBytes > this.#settings.maxBuffered) break;
       const [open] = this.#queue.values();
-      this.#queue.delete(open!.request.id);
+      this.#unqueue(open!);
       this.#running++;
       this.#run(open!);
     }
     this.#starting = false;
+  }
+
+  #unqueue({ request: { id, data } }: Open): void {
+    if (this.#queue.delete(id)) this.#queuedBytes -= data.length;
   }
 
   /** The handler is done, and has its place for another call. */
@@ -402,7 +419,8 @@ export class Served {
     this.#link.sender.send({ id, type: TYPE.REPLY, header, data: first });
     if (whole) return false;
     open.send = send;
-    this.#hold(open, data.length);
+    open.answerBytes = data.length;
+    this.#answerBytes += data.length;
     send.write(data.subarray(first.length)).then(() => this.#finish(open), () => {});
     return true;
   }
@@ -422,11 +440,6 @@ export class Served {
     this.#finish(open);
   }
 
-  #hold(open: Open, bytes: number): void {
-    open.held += bytes;
-    this.#budget.add(bytes);
-  }
-
   #answerError({ request: { id } }: Open, error: RemoteError): void {
     if (this.#greeted) return this.#sendFailure(id, error);
     // Fails if it cannot be told.
@@ -444,9 +457,12 @@ export class Served {
   #finish(open: Open, reason?: Error): void {
     const { id } = open.request;
     clearTimeout(open.timer);
-    this.#hold(open, -open.held);
     this.#open.delete(id);
-    this.#queue.delete(id);
+    this.#unqueue(open);
+    if (open.answerBytes > 0) {
+      this.#answerBytes -= open.answerBytes;
+      this.#next();
+    }
     if (reason !== undefined) open.context.cancel(reason);
     // Whoever still holds the streams of it.
     const over = reason ?? OVER;
@@ -479,9 +495,4 @@ export class Served {
     clearTimeout(this.#admission);
     this.#closed.resolve();
   }
-}
-
-/** Whether one of Go's messages can say it. */
-function isPlain(data: Uint8Array, { replyMetadata }: Context): boolean {
-  return data.length <= CHUNK_BYTES && replyMetadata === NO_METADATA;
 }

@@ -13,8 +13,9 @@ export interface ServerOptions extends AdmissionOptions {
   /** How large a message may be, in either direction, in bytes. @default 67108864 (64 MiB) */
   readonly maxMessage?: number | undefined;
   /**
-   * How much is kept at once for each client, in bytes: of requests that come in pieces, and again of those that are handled and answers that
-   * wait to be taken. More wait in the client. @default twice maxMessage
+   * How much is kept at once for each client, in bytes: of requests that come in pieces, where more wait in the client; again, of those that
+   * wait for their turn, where more are `overloaded`; and of answers that the client does not take, where no more calls are begun.
+   * @default twice maxMessage
    */
   readonly maxBuffered?: number | undefined;
   /** How many calls of a client are handled at a time. @default 1024 */
