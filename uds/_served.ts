@@ -24,7 +24,6 @@ import type { Open } from "./_open.ts";
 import { Link } from "./_link.ts";
 import { Assembly, ReceiveHalf } from "./_receive_half.ts";
 import { SendHalf, WINDOW_BYTES } from "./_send_half.ts";
-import { CHUNK_BYTES } from "./_sender.ts";
 import type { Uint } from "./_uvarint.ts";
 import { admit, proves } from "./admission.ts";
 import { Context, type HandlerAnswer, type Registered, type StreamHandler } from "./context.ts";
