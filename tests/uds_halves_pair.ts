@@ -58,6 +58,8 @@ export interface Half {
   readonly receive: ReceiveHalf;
   /** Bytes that came and were not granted again. */
   inFlight: number;
+  /** Bytes that came in all. */
+  arrived: number;
   /** Bytes of the message that is being put together. */
   partial: number;
 }
@@ -116,6 +118,7 @@ export class HalvesPair {
           { maxMessage, assembly },
         ),
         inFlight: 0,
+        arrived: 0,
         partial: 0,
       };
       this.halves.push(half);
@@ -127,6 +130,7 @@ export class HalvesPair {
     if (type === TYPE.END) return half.receive.end();
     const [more, piece] = decodeChunk(data);
     half.inFlight += piece.length;
+    half.arrived += piece.length;
     assert(half.inFlight <= WINDOW_BYTES, `${half.inFlight} bytes are in flight`);
     half.partial = more ? half.partial + piece.length : 0;
     const partial = this.halves.reduce((sum, { partial }) => sum + partial, 0);
