@@ -71,7 +71,6 @@ export class HalvesPair {
   error: unknown;
   /** The most bytes of messages that were not whole, of all calls together. */
   mostPartial = 0;
-  readonly #senders: readonly [client: Sender, server: Sender];
 
   constructor(
     calls: number,
@@ -94,13 +93,12 @@ export class HalvesPair {
       return slowSender(conn, (error) => this.error ??= error);
     };
     const options = { extensions: true };
-    this.#senders = [
+    const [client, server]: readonly [Sender, Sender] = [
       connect(new ClientMsgDecoder(options), (message) => this.#onPiece(message)),
       connect(new ServerMsgDecoder(options), ({ id, data }) => {
         this.halves[Number(id)]!.send.grant(decodeWindow(data));
       }),
     ];
-    const [client, server] = this.#senders;
     const assembly = new Assembly(maxBuffered);
     for (let id = 0; id < calls; id++) {
       const half: Half = {
@@ -136,10 +134,5 @@ export class HalvesPair {
     const partial = this.halves.reduce((sum, { partial }) => sum + partial, 0);
     this.mostPartial = Math.max(this.mostPartial, partial);
     half.receive.push(piece, more);
-  }
-
-  /** Ends both senders. */
-  stop(): void {
-    for (const sender of this.#senders) sender.stop();
   }
 }

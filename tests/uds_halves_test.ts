@@ -249,8 +249,6 @@ check("fail() wakes all who wait, and all who come", failures, 40, async (plan) 
     send.fail(new Error("another"));
     receive.fail(new Error("another"));
   }
-  // As the end of a connection does.
-  pair.stop();
   for (const outcome of await within("waiting", Promise.all(outcomes))) {
     assert(outcome === error || outcome === "done", String(outcome));
   }
