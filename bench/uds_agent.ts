@@ -6,7 +6,6 @@
  */
 import process from "node:process";
 import { createInterface } from "node:readline";
-import { quantile } from "./figures.ts";
 import type { Call, Stack } from "./uds_stack.ts";
 
 /** What it can be told. `cpu` is for servers too: the time that the process has used, in microseconds. */
@@ -78,11 +77,15 @@ async function calls(call: Call, size: number, inFlight: number, seconds: number
       took.push(1000 * (now - then));
     }
   }));
+  const elapsed = performance.now() - start;
+  const used = cpuTime() - cpu;
+  const sorted = Float64Array.from(took).sort();
+  const quantile = (share: number): number => sorted[Math.floor(share * sorted.length)] ?? NaN;
   return {
-    calls: took.length,
-    perSecond: 1000 * took.length / (performance.now() - start),
-    p50: quantile(took, 0.5),
-    p99: quantile(took, 0.99),
-    cpu: cpuTime() - cpu,
+    calls: sorted.length,
+    perSecond: 1000 * sorted.length / elapsed,
+    p50: quantile(0.5),
+    p99: quantile(0.99),
+    cpu: used,
   };
 }

@@ -9,7 +9,7 @@ import type { Stack } from "./uds_stack.ts";
 import { type Wire, wires } from "./uds_wire.ts";
 
 const HEADER_BYTES = 8;
-const BATCH_BYTES = 64 * 1024;
+const BATCH_BYTES = 256 * 1024;
 /** What is larger is written from where it is. */
 const COPIED_BYTES = 32 * 1024;
 
