@@ -25,7 +25,7 @@ import { CHUNK_BYTES } from "./_sender.ts";
 import { admit } from "./admission.ts";
 import type { ClientSettings } from "./client_options.ts";
 import { abortedError, waited } from "./_wait.ts";
-import type { Hello, Pending, Reply, Request, StreamRequest } from "./_request.ts";
+import type { Hello, Pending, Request, StreamRequest } from "./_request.ts";
 import { RemoteError, UdsError } from "./errors.ts";
 import { type MessageStream, messageStream } from "./stream.ts";
 import {
@@ -92,11 +92,12 @@ export class Caller {
   }
 
   /** Calls a handler. */
-  call(request: Request): Promise<Reply> {
+  call(request: Request): Promise<Uint8Array> {
     const { signal, timeoutMs, metadata, data } = request;
     // What Go's messages cannot say: then the server is asked first whether it knows more.
     const extension = signal !== undefined || timeoutMs !== undefined || metadata !== undefined ||
-      request.rich || data.length > CHUNK_BYTES || this.#settings.token !== undefined;
+      request.onMetadata !== undefined || data.length > CHUNK_BYTES ||
+      this.#settings.token !== undefined;
     const { maxMessage } = this.#settings;
     if (data.length > maxMessage) {
       const text = `${request.name}: ${data.length} bytes of data, and at most ${maxMessage} go`;
@@ -106,7 +107,7 @@ export class Caller {
     return first === undefined ? this.#call(request) : this.#callAfter(first, request);
   }
 
-  async #callAfter(first: Promise<void>, request: Request): Promise<Reply> {
+  async #callAfter(first: Promise<void>, request: Request): Promise<Uint8Array> {
     const { name, signal, timeoutMs = this.#settings.timeoutMs } = request;
     const began = performance.now();
     await waited(name, first, { signal, timeoutMs });
@@ -131,7 +132,8 @@ export class Caller {
     const send = new SendHalf(this.#link.sender, id, EMPTY, WINDOW_BYTES);
     const receive = this.#receive(id);
     const done = this.#watch(id, name, signal);
-    this.#pending.set(id, { name, deadline, resolve: done, reject: done, send, receive });
+    const settle = { resolve: done, reject: done };
+    this.#pending.set(id, { name, deadline, ...settle, send, receive, error: undefined });
     const header = encodeCallHeader({
       flags: STREAM,
       timeoutMs: Math.ceil(timeoutMs ?? 0),
@@ -235,8 +237,8 @@ export class Caller {
     throw new UdsError("overloaded", text);
   }
 
-  #call(request: Request): Promise<Reply> {
-    const { name, handler, data, signal, timeoutMs, metadata, rich, onId } = request;
+  #call(request: Request): Promise<Uint8Array> {
+    const { name, handler, data, signal, timeoutMs, metadata, onMetadata, onId } = request;
     try {
       this.#check(name, signal);
     } catch (error) {
@@ -246,39 +248,32 @@ export class Caller {
     onId?.(id);
     const wait = timeoutMs ?? this.#settings.timeoutMs;
     const deadline = performance.now() + wait;
-    return new Promise((resolve, reject) => {
-      let pending: Pending = { name, deadline, resolve, reject };
-      if (signal !== undefined) {
-        const done = this.#watch(id, name, signal);
-        pending = {
-          ...pending,
-          resolve: (reply) => (done(), resolve(reply)),
-          reject: (error) => (done(), reject(error)),
-        };
-      }
-      const extended = this.#extended === true &&
-        (rich || timeoutMs !== undefined || metadata !== undefined || data.length > CHUNK_BYTES);
-      if (extended) {
-        const send = new SendHalf(this.#link.sender, id, EMPTY, WINDOW_BYTES);
-        pending = { ...pending, send };
-        const first = send.take(data);
-        const header = encodeCallHeader({
-          flags: first.length < data.length ? MORE : 0,
-          timeoutMs: Math.ceil(wait),
-          window: WINDOW_BYTES,
-          metadata: metadata ?? NO_METADATA,
-        });
-        this.#pending.set(id, pending);
-        this.#link.sender.send({ id, type: TYPE.CALL, handler, header, data: first });
-        if (first.length < data.length) {
-          send.write(data.subarray(first.length)).catch(() => {});
-        }
-      } else {
-        this.#pending.set(id, pending);
-        this.#send(id, CLIENT_DATA, handler, data);
-      }
-      this.#arm(deadline);
+    const large = data.length > CHUNK_BYTES;
+    const extended = this.#extended === true &&
+      (large || timeoutMs !== undefined || metadata !== undefined || onMetadata !== undefined);
+    const send = extended && large
+      ? new SendHalf(this.#link.sender, id, EMPTY, WINDOW_BYTES)
+      : undefined;
+    const answer = new Promise<Uint8Array>((resolve, reject) => {
+      const settle = signal === undefined && onMetadata === undefined
+        ? { resolve, reject }
+        : settling(resolve, reject, onMetadata, this.#watch(id, name, signal));
+      const pending = { name, deadline, ...settle, send, receive: undefined, error: undefined };
+      this.#pending.set(id, pending);
     });
+    if (extended) {
+      const first = send?.take(data) ?? data;
+      const header = encodeCallHeader({
+        flags: large ? MORE : 0,
+        timeoutMs: Math.ceil(wait),
+        window: WINDOW_BYTES,
+        metadata: metadata ?? NO_METADATA,
+      });
+      this.#link.sender.send({ id, type: TYPE.CALL, handler, header, data: first });
+      send?.write(data.subarray(first.length)).catch(() => {});
+    } else this.#send(id, CLIENT_DATA, handler, data);
+    this.#arm(deadline);
+    return answer;
   }
 
   #send(id: number, type: number, handler: Uint8Array, data: Uint8Array): void {
@@ -360,7 +355,7 @@ export class Caller {
     requireNoStream(id, pending);
     this.#pending.delete(id);
     if (data.length <= this.#settings.maxMessage) {
-      return pending.resolve({ id, data, metadata: NO_METADATA });
+      return pending.resolve(data, NO_METADATA);
     }
     const { maxMessage } = this.#settings;
     const text =
@@ -396,13 +391,13 @@ export class Caller {
         requireNoStream(id, pending);
         if ((flags & MORE) === 0) {
           this.#pending.delete(id);
-          return pending.resolve({ id, data: rest, metadata });
+          return pending.resolve(rest, metadata);
         }
         const receive = this.#receive(id);
         pending.receive = receive;
         receive.read().then((whole) => {
           this.#pending.delete(id);
-          pending.resolve({ id, data: whole!, metadata });
+          pending.resolve(whole!, metadata);
         }, () => {});
         return receive.push(rest, true);
       }
@@ -420,7 +415,7 @@ export class Caller {
         pending.send?.fail(
           new UdsError("closed", `${pending.name}: the server has ended the call`),
         );
-        return pending.resolve({ id, data: EMPTY, metadata });
+        return pending.resolve(EMPTY, metadata);
       }
       case TYPE.WINDOW:
         return pending.send?.grant(decodeWindow(data));
@@ -452,6 +447,30 @@ export class Caller {
     if (error === undefined) this.#closed.resolve();
     else this.#closed.reject(error);
   }
+}
+
+/** Lets go of the signal first, and tells what came with the answer. */
+function settling(
+  resolve: (data: Uint8Array) => void,
+  reject: (error: unknown) => void,
+  onMetadata: Request["onMetadata"],
+  done: () => void,
+): Pick<Pending, "resolve" | "reject"> {
+  return {
+    resolve(data, metadata) {
+      done();
+      try {
+        onMetadata?.(metadata);
+      } catch (error) {
+        return reject(error);
+      }
+      resolve(data);
+    },
+    reject(error) {
+      done();
+      reject(error);
+    },
+  };
 }
 
 /** An answer in one piece, or the first piece of one. @throws {UdsError} `protocol` */

@@ -10,9 +10,6 @@ import { Sender } from "./_sender.ts";
 import { MessageSplitter } from "./decoder.ts";
 import { UdsError } from "./errors.ts";
 
-/** First and largest size of the memory that Deno reads into, and messages are copied out of: most clients say little. */
-const READ_BYTES = { first: 2 * 1024, most: 128 * 1024 } as const;
-
 /** How long what is queued may take to leave at the end, at most. */
 const CLOSE_TIMEOUT_MS = 5000;
 
@@ -50,14 +47,12 @@ export class Link {
 
   /** Begins to read. */
   async read(): Promise<void> {
-    let into = new Uint8Array(READ_BYTES.first);
     const bodies: Uint8Array[] = [];
     try {
       for (;;) {
-        const chunk = await this.conn.read({ into });
+        const chunk = await this.conn.read();
         if (chunk === null) break;
         this.heardAt = performance.now();
-        const full = chunk.length >= into.length && into.length < READ_BYTES.most;
         bodies.length = 0;
         let broken: unknown;
         try {
@@ -72,7 +67,6 @@ export class Link {
           const busy = this.#handler.busy?.();
           if (busy !== undefined) await busy;
         }
-        if (full) into = new Uint8Array(into.length * 4);
         if (broken !== undefined && !this.#closing) throw broken;
         if (this.#over) return;
       }

@@ -8,13 +8,6 @@ import type { ReceiveHalf } from "./_receive_half.ts";
 import type { SendHalf } from "./_send_half.ts";
 import type { RemoteError } from "./errors.ts";
 
-/** The answer to a call. */
-export interface Reply {
-  readonly id: number;
-  readonly data: Uint8Array;
-  readonly metadata: Metadata;
-}
-
 /** What a call is made of. */
 export interface Request {
   readonly name: string;
@@ -23,28 +16,28 @@ export interface Request {
   readonly signal?: AbortSignal | undefined;
   readonly timeoutMs?: number | undefined;
   readonly metadata?: Metadata | undefined;
-  /** Whether it takes a server that knows our extensions, if there is one. */
-  readonly rich?: boolean | undefined;
+  /** Hears what came with the answer, for which it takes a server that knows our extensions. */
+  readonly onMetadata?: ((metadata: Metadata) => void) | undefined;
   /** Hears its id. */
   readonly onId?: ((id: number) => void) | undefined;
 }
 
 /** What a stream is made of. */
-export type StreamRequest = Omit<Request, "data" | "rich" | "onId">;
+export type StreamRequest = Omit<Request, "data" | "onMetadata" | "onId">;
 
 /** A call that waits for its answer. */
 export interface Pending {
   readonly name: string;
   /** By `performance.now()`. */
   readonly deadline: number;
-  resolve(reply: Reply): void;
+  resolve(data: Uint8Array, metadata: Metadata): void;
   reject(error: Error): void;
   /** Of a request that goes in pieces, or could. */
-  readonly send?: SendHalf | undefined;
+  readonly send: SendHalf | undefined;
   /** Of an answer that comes in pieces. */
-  receive?: ReceiveHalf | undefined;
+  receive: ReceiveHalf | undefined;
   /** The answer, of which the server may have more to say when it is asked for our extensions. */
-  error?: RemoteError | undefined;
+  error: RemoteError | undefined;
 }
 
 /** What the server was asked. */

@@ -300,6 +300,10 @@ export class Served {
   }
 
   #start(open: Open): void {
+    if (this.#queue.size === 0 && !this.#waits()) {
+      this.#running++;
+      return this.#run(open);
+    }
     const { id, data } = open.request;
     this.#queue.set(id, open);
     this.#queuedBytes += data.length;
@@ -315,20 +319,24 @@ export class Served {
     // A handler that answers at once comes here again.
     if (this.#starting) return;
     this.#starting = true;
-    while (this.#queue.size > 0 && this.#running < this.#settings.maxConcurrent) {
-      const busy = this.#busy();
-      if (busy !== undefined) {
-        if (!this.#waiting) busy.then(() => (this.#waiting = false, this.#next()));
-        this.#waiting = true;
-        break;
-      }
-      if (this.#answerBytes > this.#settings.maxBuffered) break;
+    while (this.#queue.size > 0 && !this.#waits()) {
       const [open] = this.#queue.values();
       this.#unqueue(open!);
       this.#running++;
       this.#run(open!);
     }
     this.#starting = false;
+    const busy = this.#queue.size > 0 && !this.#waiting ? this.#busy() : undefined;
+    if (busy === undefined) return;
+    this.#waiting = true;
+    busy.then(() => (this.#waiting = false, this.#next()));
+  }
+
+  /** Whether the next call has to: for a place, or until the client takes what there is for it. */
+  #waits(): boolean {
+    const { maxConcurrent, maxBuffered } = this.#settings;
+    return this.#running >= maxConcurrent || this.#answerBytes > maxBuffered ||
+      this.#link.sender.full;
   }
 
   #unqueue({ request: { id, data } }: Open): void {
@@ -338,7 +346,7 @@ export class Served {
   /** The handler is done, and has its place for another call. */
   #done(): void {
     this.#running--;
-    this.#next();
+    if (this.#queue.size > 0) this.#next();
   }
 
   #run(open: Open): void {

@@ -81,7 +81,7 @@ export class UvarintReader {
 
   /** A length of what follows, at most what is left. */
   length(what: string): number {
-    const value = this.uint(`the length of ${what}`);
+    const value = this.uint(what);
     const left = this.#bytes.length - this.at;
     if (value > left) {
       throw new UdsError("protocol", `${what} has ${value} bytes, and ${left} are there`);

@@ -5,7 +5,6 @@
  */
 import { requireLimit } from "../adapters/limits.ts";
 import type { Conn, Duplex, Transport, WaitOptions } from "../adapters/types.ts";
-import type { Reply, StreamRequest } from "./_request.ts";
 import { Connection } from "./_connection.ts";
 import { connectTo } from "./_transport.ts";
 import { checkMetadata, type Metadata } from "./_extension.ts";
@@ -84,15 +83,14 @@ export class Client implements AsyncDisposable {
    * @throws {RemoteError} for an answer that is an error
    * @throws {UdsError} `aborted`, `timeout`, `overloaded`, or what ended the connection
    */
-  async call(
+  call(
     handler: string | Uint8Array,
     data: Uint8Array = EMPTY,
     options: CallOptions = NO_OPTIONS,
   ): Promise<Uint8Array> {
-    const call = { handler, data, options };
-    if (this.#interceptors.length === 0) return (await this.#call(call)).data;
-    const last = async (call: ClientCall) => (await this.#call(call)).data;
-    return await intercepted(this.#interceptors, "call", last)(call);
+    if (this.#interceptors.length === 0) return this.#call(handler, data, options);
+    const last = ({ handler, data, options }: ClientCall) => this.#call(handler, data, options);
+    return intercepted(this.#interceptors, "call", last)({ handler, data, options });
   }
 
   /** The same, but gives an answer that is an error as it is: its code, `details` and `metadata` have no place in a message. */
@@ -103,7 +101,8 @@ export class Client implements AsyncDisposable {
   ): Promise<ServerMsg> {
     let id = 0;
     const onId = (it: number) => id = it;
-    const last = async (call: ClientCall) => (await this.#call(call, onId)).data;
+    const last = ({ handler, data, options }: ClientCall) =>
+      this.#call(handler, data, options, onId);
     try {
       const answer = await intercepted(this.#interceptors, "call", last)({
         handler,
@@ -130,9 +129,11 @@ export class Client implements AsyncDisposable {
     handler: string | Uint8Array,
     options: StreamOptions = NO_OPTIONS,
   ): Promise<MessageStream> {
-    const last = async ({ handler, options }: ClientCall) => {
-      const request = this.#request(handler, options);
-      return await (await this.#connection.caller(request.name, options)).stream(request);
+    const last = async ({ handler, options: { signal, timeoutMs, metadata } }: ClientCall) => {
+      checkOptions(timeoutMs, metadata);
+      const name = typeof handler === "string" ? handler : DECODER.decode(handler);
+      const request = { name, handler: this.#bytesOf(handler), signal, timeoutMs, metadata };
+      return await (await this.#connection.caller(name, request)).stream(request);
     };
     const call = { handler, data: EMPTY, options };
     return await intercepted(this.#interceptors, "stream", last)(call);
@@ -147,45 +148,34 @@ export class Client implements AsyncDisposable {
     return decodeDescription(await this.call(DESCRIBE, EMPTY, options));
   }
 
-  async #call(
-    { handler, data, options }: ClientCall,
-    onId?: (id: number) => void,
-  ): Promise<Reply> {
-    if (!(data instanceof Uint8Array)) throw new TypeError("the data of a call is no Uint8Array");
-    const { onMetadata } = options;
-    const request = {
-      ...this.#request(handler, options),
-      data,
-      onId,
-      rich: onMetadata !== undefined,
-    };
-    const caller = this.#connection.caller(request.name, options);
-    const reply = await (caller instanceof Promise ? await caller : caller).call(request);
-    onMetadata?.(reply.metadata);
-    return reply;
-  }
-
-  #request(
+  #call(
     handler: string | Uint8Array,
-    { signal, timeoutMs, metadata }: StreamOptions,
-  ): StreamRequest {
-    if (metadata !== undefined) checkMetadata(metadata);
-    if (timeoutMs !== undefined) requireLimit("timeoutMs", timeoutMs);
-    const bytes = typeof handler === "string" ? this.#nameOf(handler) : handler;
-    if (!(bytes instanceof Uint8Array)) throw new TypeError("the name of a handler is no text");
-    if (bytes.length > MAX_NAME_BYTES) {
-      const text = `a handler's name of ${bytes.length} bytes, expected at most ${MAX_NAME_BYTES}`;
-      throw new RangeError(text);
+    data: Uint8Array,
+    { signal, timeoutMs, metadata, onMetadata }: CallOptions,
+    onId?: (id: number) => void,
+  ): Promise<Uint8Array> {
+    try {
+      if (!(data instanceof Uint8Array)) throw new TypeError("the data of a call is no bytes");
+      const name = typeof handler === "string" ? handler : DECODER.decode(handler);
+      const bytes = this.#bytesOf(handler);
+      checkOptions(timeoutMs, metadata);
+      const more = { signal, timeoutMs, metadata, onMetadata, onId };
+      const request = { name, handler: bytes, data, ...more };
+      const caller = this.#connection.caller(name, request);
+      return caller instanceof Promise
+        ? caller.then((caller) => caller.call(request))
+        : caller.call(request);
+    } catch (error) {
+      return Promise.reject(error);
     }
-    const name = typeof handler === "string" ? handler : DECODER.decode(handler);
-    return { name, handler: bytes, signal, timeoutMs, metadata };
   }
 
   /** Names are few, and used again. */
-  #nameOf(handler: string): Uint8Array {
+  #bytesOf(handler: string | Uint8Array): Uint8Array {
+    if (typeof handler !== "string") return checkName(handler);
     const known = this.#names.get(handler);
     if (known !== undefined) return known;
-    const bytes = ENCODER.encode(handler);
+    const bytes = checkName(ENCODER.encode(handler));
     if (this.#names.size >= MAX_NAMES) this.#names.clear();
     this.#names.set(handler, bytes);
     return bytes;
@@ -200,6 +190,18 @@ export class Client implements AsyncDisposable {
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
+}
+
+function checkOptions(timeoutMs: number | undefined, metadata: Metadata | undefined): void {
+  if (metadata !== undefined) checkMetadata(metadata);
+  if (timeoutMs !== undefined) requireLimit("timeoutMs", timeoutMs);
+}
+
+function checkName(name: Uint8Array): Uint8Array {
+  if (!(name instanceof Uint8Array)) throw new TypeError("the name of a handler is no text");
+  if (name.length <= MAX_NAME_BYTES) return name;
+  const text = `a handler's name of ${name.length} bytes, expected at most ${MAX_NAME_BYTES}`;
+  throw new RangeError(text);
 }
 
 /**

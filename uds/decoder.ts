@@ -55,7 +55,7 @@ export class MessageSplitter {
   }
 
   /**
-   * Takes the next bytes, and puts what they complete into `bodies`. After an error it is of no use.
+   * Takes the next bytes, which must not change any more, and puts what they complete into `bodies`, as views where it can. After an error it is of no use.
    *
    * @throws {UdsError} `protocol` or `too-large`
    */
@@ -69,7 +69,7 @@ export class MessageSplitter {
       const need: number = this.#need;
       const part = chunk.subarray(at, at + need - this.#have);
       at += part.length;
-      if (part.length === need) bodies.push(part.slice());
+      if (part.length === need) bodies.push(part);
       else if (!this.#gather(part, need)) return;
       else bodies.push(this.#room.subarray(0, need));
       this.#need = undefined;
@@ -143,7 +143,7 @@ export abstract class MessageDecoder<Message> {
       const bodies: Uint8Array[] = [];
       try {
         try {
-          this.#splitter.push(chunk, bodies);
+          this.#splitter.push(chunk.slice(), bodies);
         } finally {
           for (const body of bodies) messages.push(this.decode(body, this.#options));
         }
