@@ -3,7 +3,6 @@
  *
  * @module
  */
-import { MAX_TIMEOUT_MS } from "../adapters/limits.ts";
 import type { Conn, Duplex } from "../adapters/types.ts";
 import {
   decodeChunk,
@@ -17,6 +16,7 @@ import {
   STREAM,
   TYPE,
 } from "./_extension.ts";
+import { Deadlines } from "./_deadlines.ts";
 import { decodeServerHello, encodeClientHello } from "./_hello.ts";
 import { Link } from "./_link.ts";
 import { Assembly, ReceiveHalf } from "./_receive_half.ts";
@@ -59,9 +59,7 @@ export class Caller {
   #hello: Hello | undefined;
   /** Whether we may talk to this server: `undefined` if there is nothing to find out. */
   #admitted: Promise<void> | undefined;
-  /** Fires at the earliest deadline, or earlier. */
-  #timer: ReturnType<typeof setTimeout> | undefined;
-  #timerAt = Infinity;
+  readonly #deadlines = new Deadlines((now) => this.#expire(now));
   #keepAlive: ReturnType<typeof setInterval> | undefined;
   /** Why no more calls are made. */
   #end: UdsError | undefined;
@@ -141,7 +139,7 @@ export class Caller {
       metadata,
     });
     this.#link.sender.send({ id, type: TYPE.CALL, handler, header, data: EMPTY });
-    this.#arm(deadline);
+    this.#deadlines.arm(deadline);
     const giveUp = (cause: unknown) => {
       this.#cancel(id, new UdsError("aborted", `${name}: the stream was given up`, { cause }));
     };
@@ -272,7 +270,7 @@ export class Caller {
       this.#link.sender.send({ id, type: TYPE.CALL, handler, header, data: first });
       send?.write(data.subarray(first.length)).catch(() => {});
     } else this.#send(id, CLIENT_DATA, handler, data);
-    this.#arm(deadline);
+    this.#deadlines.arm(deadline);
     return answer;
   }
 
@@ -314,24 +312,14 @@ export class Caller {
     pending.reject(error);
   }
 
-  /** One timer for all calls: it fires no later than the earliest deadline. */
-  #arm(deadline: number): void {
-    if (deadline >= this.#timerAt) return;
-    clearTimeout(this.#timer);
-    this.#timerAt = deadline;
-    const ms = Math.min(MAX_TIMEOUT_MS, Math.max(0, Math.ceil(deadline - performance.now())));
-    this.#timer = setTimeout(() => this.#expire(), ms);
-  }
-
-  #expire(): void {
-    this.#timerAt = Infinity;
-    const now = performance.now();
+  /** Gives the next deadline. */
+  #expire(now: number): number {
     let next = Infinity;
     for (const [id, { name, deadline }] of this.#pending) {
       if (deadline > now) next = Math.min(next, deadline);
       else this.#cancel(id, new UdsError("timeout", `${name}: no answer in time`));
     }
-    if (next < Infinity) this.#arm(next);
+    return next;
   }
 
   #onMessage(body: Uint8Array): void {
@@ -437,7 +425,7 @@ export class Caller {
     if (this.#end !== undefined) return;
     this.#end = own ?? error ??
       new UdsError("disconnected", "the server has closed the connection");
-    clearTimeout(this.#timer);
+    this.#deadlines.stop();
     clearInterval(this.#keepAlive);
     this.#hello?.reject(this.#end);
     for (const pending of this.#pending.values()) {

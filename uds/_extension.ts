@@ -84,7 +84,7 @@ const NOTHING_BYTES = new Uint8Array([0]);
 /** Writes the header of a `CALL`. */
 export function encodeCallHeader(header: CallHeader): Uint8Array {
   const { flags, timeoutMs, window, metadata } = header;
-  return concat([uint(flags), uint(timeoutMs), uint(window), encodeMetadata(metadata)]);
+  return numbersThen([flags, timeoutMs, window], encodeMetadata(metadata));
 }
 
 /** Reads the header of a `CALL`, and what follows it. */
@@ -100,7 +100,7 @@ export function decodeCall(data: Uint8Array): [CallHeader, Uint8Array] {
 
 /** Writes the header of a `REPLY`. */
 export function encodeReplyHeader({ flags, metadata }: ReplyHeader): Uint8Array {
-  return concat([uint(flags), encodeMetadata(metadata)]);
+  return numbersThen([flags], encodeMetadata(metadata));
 }
 
 /** Reads the header of a `REPLY`, and what follows it. */
@@ -182,6 +182,16 @@ export function checkMetadata(metadata: Metadata): void {
   if (length > MAX_METADATA_BYTES) {
     throw new RangeError(`metadata has ${length} bytes, expected at most ${MAX_METADATA_BYTES}`);
   }
+}
+
+function numbersThen(numbers: readonly number[], bytes: Uint8Array): Uint8Array {
+  let length = bytes.length;
+  for (const number of numbers) length += uvarintLength(number);
+  const header = new Uint8Array(length);
+  let at = 0;
+  for (const number of numbers) at = putUvarint(header, at, number);
+  header.set(bytes, at);
+  return header;
 }
 
 function encodeMetadata(metadata: Metadata): Uint8Array {

@@ -3,8 +3,7 @@
  *
  * @module
  */
-import { MAX_TIMEOUT_MS } from "../adapters/limits.ts";
-import type { Conn, Duplex, PeerCredentials } from "../adapters/types.ts";
+import type { Conn, Duplex } from "../adapters/types.ts";
 import {
   checkMetadata,
   decodeCall,
@@ -16,16 +15,20 @@ import {
   type Metadata,
   MORE,
   NO_METADATA,
+  PIECE_BYTES,
   STREAM,
   TYPE,
 } from "./_extension.ts";
+import { Deadlines } from "./_deadlines.ts";
+import { Names } from "./_names.ts";
+import { Gate } from "./_gate.ts";
 import { decodeClientHello, encodeServerHello } from "./_hello.ts";
-import type { Open } from "./_open.ts";
+import { Open } from "./_open.ts";
 import { Link } from "./_link.ts";
 import { Assembly, ReceiveHalf } from "./_receive_half.ts";
+import { CHUNK_BYTES } from "./_sender.ts";
 import { SendHalf, WINDOW_BYTES } from "./_send_half.ts";
 import type { Uint } from "./_uvarint.ts";
-import { admit, proves } from "./admission.ts";
 import { Context, type HandlerAnswer, type Registered, type StreamHandler } from "./context.ts";
 import { dataOf, isPlain, isThenable, plainError, requireSize, textOf } from "./_answer.ts";
 import { RemoteError, UdsError } from "./errors.ts";
@@ -56,24 +59,20 @@ export class Served {
   readonly #settings: ServerSettings;
   readonly #handlers: ReadonlyMap<string, Registered>;
   readonly #assembly: Assembly;
+  readonly #deadlines = new Deadlines((now) => this.#expire(now));
+  readonly #names = new Names();
   /** Of requests that wait. */
   #queuedBytes = 0;
   /** Of answers whose callers do not take them yet. */
   #answerBytes = 0;
   readonly #open = new Map<Uint, Open>();
   readonly #queue = new Map<Uint, Open>();
+  readonly #gate: Gate;
   readonly #explanations = new Explanations();
-  #peer: PeerCredentials | undefined;
   #running = 0;
   #starting = false;
   #waiting = false;
   #greeted = false;
-  /** Why nothing of this client is handled, unless it proves that it may call. */
-  #refusal: RemoteError | undefined;
-  /** What it can prove that with. */
-  #token: ServerSettings["token"];
-  #proving = false;
-  #admission: ReturnType<typeof setTimeout> | undefined;
   #draining = false;
   #idle: ReturnType<typeof setTimeout> | undefined;
   /** The highest id that was begun. */
@@ -95,6 +94,7 @@ export class Served {
       // A client that does not read its answers is not read, either.
       busy: () => this.#busy(),
     });
+    this.#gate = new Gate(settings, () => this.#link.close());
     this.#watchIdle();
     this.#meet();
   }
@@ -106,17 +106,7 @@ export class Served {
 
   /** Nothing is read of a client before it is known who it is. */
   async #meet(): Promise<void> {
-    const { token, admissionTimeoutMs } = this.#settings;
-    this.#token = token;
-    this.#admission = setTimeout(() => this.#link.close(), admissionTimeoutMs);
-    try {
-      this.#peer = await admit(this.#link.conn, this.#settings);
-      if (token === undefined) clearTimeout(this.#admission);
-      else this.#refusal = new RemoteError("unauthorized", "a token is needed first");
-    } catch (error) {
-      this.#token = undefined;
-      this.#refusal = new RemoteError("unauthorized", (error as UdsError).message);
-    }
+    await this.#gate.meet(this.#link.conn, this.#settings);
     await this.#link.read();
   }
 
@@ -140,28 +130,17 @@ export class Served {
       clearTimeout(timer);
     }
     const error = new RemoteError("closing", "the server is closing");
-    for (const open of [...this.#open.values()]) {
-      this.#answerError(open, error);
-      this.#finish(open, error);
-    }
+    for (const open of [...this.#open.values()]) this.#end(open, error);
     await this.#link.close(Math.max(graceMs, LEAST_CLOSE_MS));
   }
 
   #onMessage(body: Uint8Array): void {
-    const { extensions } = this.#settings;
-    const message = decodeClientBody(body, { extensions });
+    const message = decodeClientBody(body, this.#settings);
     switch (message.type) {
       case CLIENT_KEEP_ALIVE:
         return;
       case CLIENT_DATA:
-        if (extensions && message.handler === HELLO) return this.#onHello(message);
-        return this.#begin({
-          request: message,
-          context: new Context(message.handler, this.#peer),
-          plain: true,
-          window: this.#greeted ? WINDOW_BYTES : Infinity,
-          answerBytes: 0,
-        });
+        return this.#onPlainCall(message);
       default:
         if (!this.#greeted) {
           const text = `a message of the type ${message.type} before ${HELLO}`;
@@ -171,23 +150,23 @@ export class Served {
     }
   }
 
+  #onPlainCall(message: ClientMsg): void {
+    const name = this.#names.textOf(message.handlerBytes);
+    if (this.#settings.extensions && name === HELLO) return this.#onHello(message);
+    const window = this.#greeted ? WINDOW_BYTES : Infinity;
+    const context = new Context(name, this.#gate.peer);
+    this.#begin(new Open(message, context, { plain: true, window, timeoutMs: 0 }));
+  }
+
   #onHello({ id, data }: ClientMsg): void {
     const { token } = decodeClientHello(data);
     for (const [failed, error] of this.#explanations.take()) this.#sendFailure(failed, error);
-    if (this.#refusal === undefined) return this.#greet(id);
-    if (this.#proving) throw new UdsError("protocol", `${HELLO} before the answer to another`);
-    this.#proving = true;
-    proves(token, this.#token).then((proven) => {
-      this.#proving = false;
-      if (proven) {
-        this.#refusal = undefined;
-        clearTimeout(this.#admission);
-        return this.#greet(id);
-      }
-      const wrong = new RemoteError("unauthorized", "the token is wrong");
-      this.#sendFailure(id, token === undefined ? this.#refusal! : wrong);
+    if (this.#gate.refusal === undefined) return this.#greet(id);
+    this.#gate.prove(token).then((refusal) => {
+      if (refusal === undefined) return this.#greet(id);
+      this.#sendFailure(id, refusal);
       this.#link.close();
-    });
+    }, (error) => this.#link.fail(error));
   }
 
   #greet(id: Uint): void {
@@ -220,40 +199,25 @@ export class Served {
     }
   }
 
-  #onCall(message: ClientMsg): void {
-    const { id, handlerBytes, data } = message;
+  #onCall({ id, handlerBytes, data }: ClientMsg): void {
     const [{ flags, timeoutMs, window, metadata }, rest] = decodeCall(data);
+    const name = this.#names.textOf(handlerBytes);
     const deadline = timeoutMs === 0 ? undefined : Date.now() + timeoutMs;
-    const context = new Context(message.handler, this.#peer, metadata, deadline);
+    const context = new Context(name, this.#gate.peer, metadata, deadline);
     const make = (data: Uint8Array) => new ClientMsg({ id, handler: handlerBytes, data });
-    if (flags === 0) {
-      return this.#begin(
-        { request: make(rest), context, plain: false, window, answerBytes: 0 },
-        timeoutMs,
-      );
-    }
+    const coming = { plain: false, window, timeoutMs };
+    if (flags === 0) return this.#begin(new Open(make(rest), context, coming));
     const receive = new ReceiveHalf(this.#link.sender, id, undefined, {
       maxMessage: this.#settings.maxMessage,
       assembly: this.#assembly,
     });
-    if ((flags & STREAM) !== 0) {
+    if (flags === STREAM) {
       const send = new SendHalf(this.#link.sender, id, undefined, window);
-      const request = make(EMPTY);
-      return this.#begin(
-        { request, context, plain: false, receive, send, window, answerBytes: 0 },
-        timeoutMs,
-      );
+      return this.#begin(new Open(make(EMPTY), context, { ...coming, receive, send }));
     }
-    const partial: Open = {
-      request: make(EMPTY),
-      context,
-      plain: false,
-      receive,
-      window,
-      answerBytes: 0,
-    };
+    const partial = new Open(make(EMPTY), context, { ...coming, receive });
     // What else comes of a call that is refused, nobody has asked for.
-    if (!this.#admit(partial, timeoutMs)) return;
+    if (!this.#admit(partial)) return;
     receive.read().then((whole) => {
       if (this.#open.get(id) !== partial) return;
       partial.request = make(whole!);
@@ -262,8 +226,8 @@ export class Served {
     receive.push(rest, true);
   }
 
-  #begin(open: Open, timeoutMs = 0): void {
-    if (!this.#admit(open, timeoutMs)) return;
+  #begin(open: Open): void {
+    if (!this.#admit(open)) return;
     const { length } = open.request.data;
     if (length <= this.#settings.maxMessage) return this.#start(open);
     const text = `a request of ${length} bytes, and at most ${this.#settings.maxMessage} come`;
@@ -272,24 +236,34 @@ export class Served {
   }
 
   /** False if it is refused. */
-  #admit(open: Open, timeoutMs: number): boolean {
+  #admit(open: Open): boolean {
     const { id } = open.request;
     if (this.#open.has(id)) throw new UdsError("protocol", `call ${id} a second time`);
-    const refusal = this.#refusal ?? this.#overload();
+    const refusal = this.#gate.refusal ?? this.#overload();
     if (refusal !== undefined) {
       this.#answerError(open, refusal);
       return false;
     }
     if (id > this.#lastId) this.#lastId = id;
     this.#open.set(id, open);
-    if (timeoutMs > 0) {
-      open.timer = setTimeout(() => {
-        const error = new RemoteError("deadline", "no answer before the deadline");
-        this.#answerError(open, error);
-        this.#finish(open, error);
-      }, Math.min(timeoutMs, MAX_TIMEOUT_MS));
-    }
+    this.#deadlines.arm(open.deadline);
     return true;
+  }
+
+  /** Gives the next deadline. */
+  #expire(now: number): number {
+    let next = Infinity;
+    for (const open of [...this.#open.values()]) {
+      if (open.deadline > now) next = Math.min(next, open.deadline);
+      else this.#end(open, new RemoteError("deadline", "no answer before the deadline"));
+    }
+    return next;
+  }
+
+  /** Answers a call in the place of its handler, which is told. */
+  #end(open: Open, error: RemoteError): void {
+    this.#answerError(open, error);
+    this.#finish(open, error);
   }
 
   #overload(): RemoteError | undefined {
@@ -366,15 +340,16 @@ export class Served {
 
   #handle(open: Open): HandlerAnswer | Promise<HandlerAnswer> {
     const { request, context } = open;
-    const handler = this.#handlers.get(request.handler);
+    const name = context.handler;
+    const handler = this.#handlers.get(name);
     if (handler === undefined) {
-      const text = `no handler ${JSON.stringify(request.handler)}`;
+      const text = `no handler ${JSON.stringify(name)}`;
       throw new RemoteError("unknown-handler", text);
     }
     // A stream begins with both halves.
     const streams = open.send !== undefined;
     if (streams !== (handler.stream !== undefined)) {
-      const text = `${request.handler} ${streams ? "takes no stream" : "takes a stream"}`;
+      const text = `${name} ${streams ? "takes no stream" : "takes a stream"}`;
       throw new RemoteError("unsupported", text);
     }
     return handler.stream === undefined
@@ -419,13 +394,16 @@ export class Served {
   /** True if pieces of it are still to be sent. */
   #reply(open: Open, data: Uint8Array, metadata: Metadata): boolean {
     const { id } = open.request;
-    const send = new SendHalf(this.#link.sender, id, undefined, open.window);
+    const { sender } = this.#link;
+    if (data.length <= CHUNK_BYTES && data.length + PIECE_BYTES <= open.window) {
+      const header = encodeReplyHeader({ flags: 0, metadata });
+      sender.send({ id, type: TYPE.REPLY, header, data });
+      return false;
+    }
+    const send = open.send = new SendHalf(sender, id, undefined, open.window);
     const first = send.take(data);
-    const whole = first.length === data.length;
-    const header = encodeReplyHeader({ flags: whole ? 0 : MORE, metadata });
-    this.#link.sender.send({ id, type: TYPE.REPLY, header, data: first });
-    if (whole) return false;
-    open.send = send;
+    const header = encodeReplyHeader({ flags: MORE, metadata });
+    sender.send({ id, type: TYPE.REPLY, header, data: first });
     open.answerBytes = data.length;
     this.#answerBytes += data.length;
     send.write(data.subarray(first.length)).then(() => this.#finish(open), () => {});
@@ -435,7 +413,7 @@ export class Served {
   /** The handler has failed. */
   #fail(open: Open, error: unknown): void {
     if (this.#open.get(open.request.id) !== open) return;
-    const text = (error: unknown) => `handler(${open.request.handler}) error: ${textOf(error)}`;
+    const text = (error: unknown) => `handler(${open.context.handler}) error: ${textOf(error)}`;
     try {
       const failure = error instanceof RemoteError
         ? error
@@ -463,7 +441,6 @@ export class Served {
   /** A call is over: with a `reason` its handler is told that nobody waits any more. */
   #finish(open: Open, reason?: Error): void {
     const { id } = open.request;
-    clearTimeout(open.timer);
     this.#open.delete(id);
     this.#unqueue(open);
     if (open.answerBytes > 0) {
@@ -499,7 +476,8 @@ export class Served {
     const reason = error ?? new UdsError("disconnected", "the caller has left");
     for (const open of [...this.#open.values()]) this.#finish(open, reason);
     clearTimeout(this.#idle);
-    clearTimeout(this.#admission);
+    this.#gate.stop();
+    this.#deadlines.stop();
     this.#closed.resolve();
   }
 }
