@@ -10,6 +10,10 @@ import type { RawSocket } from "./_socket_conn.ts";
 import { inetAddress } from "./address.ts";
 import type { Address, PeerCredentials, TlsInfo } from "./types.ts";
 
+/** Unread bytes at which the socket is paused, and down to which they must be read before it goes on. */
+const PAUSE_BYTES = 256 * 1024;
+const RESUME_BYTES = 64 * 1024;
+
 /** The path of a unix socket's ends, which node does not tell. */
 export interface SocketPath {
   readonly local?: string;
@@ -27,6 +31,9 @@ export class NodeRawSocket implements RawSocket {
   readonly tls: TlsInfo | undefined;
   readonly #socket: NodeSocket;
   readonly #waiting: ((yes: boolean) => void) | undefined;
+  readonly #chunks: Uint8Array[] = [];
+  #unread = 0;
+  #paused = false;
   #ended = false;
   #shutting = false;
   #error: Error | undefined;
@@ -45,7 +52,15 @@ export class NodeRawSocket implements RawSocket {
       : address(socket.remoteAddress, socket.remotePort);
     this.tls = tlsInfo(socket);
     const wake = () => this.#wake?.();
-    socket.on("readable", wake);
+    socket.on("data", (chunk: Uint8Array) => {
+      this.#chunks.push(new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.byteLength));
+      this.#unread += chunk.byteLength;
+      if (this.#unread >= PAUSE_BYTES && !this.#paused) {
+        this.#paused = true;
+        socket.pause();
+      }
+      wake();
+    });
     socket.on("end", () => {
       this.#ended = true;
       wake();
@@ -63,9 +78,15 @@ export class NodeRawSocket implements RawSocket {
 
   async read(): Promise<Uint8Array | null> {
     for (;;) {
-      const chunk = this.#socket.read();
-      // A plain view: Buffer's own slice() would share memory where Uint8Array's copies.
-      if (chunk !== null) return new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.byteLength);
+      const chunk = this.#chunks.shift();
+      if (chunk !== undefined) {
+        this.#unread -= chunk.byteLength;
+        if (this.#paused && this.#unread <= RESUME_BYTES) {
+          this.#paused = false;
+          this.#socket.resume();
+        }
+        return chunk;
+      }
       if (this.#ended) return null;
       if (this.#error !== undefined) throw this.#error;
       await new Promise<void>((resolve) => {
@@ -81,6 +102,16 @@ export class NodeRawSocket implements RawSocket {
     return new Promise((resolve, reject) => {
       this.#socket.write(bytes, (error) => error ? reject(this.#error ?? error) : resolve());
     });
+  }
+
+  /** By one writev. */
+  writeAll(pieces: readonly Uint8Array[]): Promise<void> {
+    this.#socket.cork();
+    const last = pieces.length - 1;
+    for (let i = 0; i < last; i++) this.#socket.write(pieces[i]!, () => {});
+    const written = this.write(pieces[last]!);
+    this.#socket.uncork();
+    return written;
   }
 
   shutdown(): Promise<void> {

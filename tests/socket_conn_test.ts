@@ -163,14 +163,14 @@ test("a chunk that comes for a reader that has gone is kept for the next", async
   conn.abort();
 });
 
-test("small writes that wait are joined, in order and up to 64 KiB", async () => {
+test("small writes that wait are joined, in order and up to 256 KiB", async () => {
   const raw = new FakeSocket();
   const conn = open(raw);
-  const writes = [10, 20_000, 30_000, 20_000, 100_000, 5].map((size, i) =>
+  const writes = [10, 20_000, 30_000, 220_000, 300_000, 5].map((size, i) =>
     conn.write(pattern(size, i))
   );
-  assertEquals(conn.queued, 170_015);
-  for (const size of [10, 50_000, 20_000, 100_000, 5]) {
+  assertEquals(conn.queued, 570_015);
+  for (const size of [10, 50_000, 220_000, 300_000, 5]) {
     assertEquals(raw.asked.at(-1), `write ${size}`);
     raw.answerWrite!();
     await sleep(1);

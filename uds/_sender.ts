@@ -7,7 +7,7 @@ import type { Conn } from "../adapters/types.ts";
 import { type Outgoing, putEnvelope, sizeOf } from "./_envelope.ts";
 import { uvarintLength } from "./_uvarint.ts";
 
-/** Data of this size is written from where it is, and not copied. */
+/** Data of this size is left where it is until it is written. */
 const LARGE_BYTES = 32 * 1024;
 /** Room for messages that are joined. */
 const BATCH_BYTES = 64 * 1024;
@@ -15,6 +15,8 @@ const BATCH_BYTES = 64 * 1024;
 const FIRST_BATCH_BYTES = 1024;
 /** What who has much to send sends at a time. */
 export const CHUNK_BYTES: number = 64 * 1024;
+/** While more than this is queued for a peer, it is not asked to cause more. */
+const UNREAD_BYTES = 1024 * 1024;
 /** Who has much to send waits while more than this is queued, so that small messages wait for no more than this. */
 const HIGH_WATER_BYTES = 256 * 1024;
 
@@ -22,11 +24,13 @@ const HIGH_WATER_BYTES = 256 * 1024;
 export class Sender {
   readonly #conn: Conn;
   readonly #onError: (error: unknown) => void;
-  /** Full batches, and large data, in their order. */
+  /** Parts of batches, and large data, in their order. */
   #pieces: Uint8Array[] = [];
-  /** The memory of those batches. */
+  /** Batches that have no more room. */
   #full: Uint8Array[] = [];
   #batch: Uint8Array;
+  /** Where what is in no piece yet begins, and ends. */
+  #from = 0;
   #length = 0;
   /** A batch that was written, to be used again. */
   #spare: Uint8Array | undefined;
@@ -36,6 +40,7 @@ export class Sender {
   #writing = false;
   #stopped = false;
   #whenLow: (() => void)[] = [];
+  #whenRead: (() => void)[] = [];
   #whenIdle: (() => void)[] = [];
 
   constructor(conn: Conn, onError: (error: unknown) => void) {
@@ -47,6 +52,11 @@ export class Sender {
   /** Whether who has much to send should wait. */
   get full(): boolean {
     return this.#queued > HIGH_WATER_BYTES;
+  }
+
+  /** Whether the peer does not read what it has caused. */
+  get unread(): boolean {
+    return this.#queued > UNREAD_BYTES;
   }
 
   /** Queues a message. `data` must not change until it was written. */
@@ -75,6 +85,12 @@ export class Sender {
     return new Promise((resolve) => this.#whenLow.push(resolve));
   }
 
+  /** Resolves when it is not `unread`. */
+  read(): Promise<void> {
+    if (!this.unread || this.#stopped) return Promise.resolve();
+    return new Promise((resolve) => this.#whenRead.push(resolve));
+  }
+
   /** Resolves when all that is queued is with the connection. */
   idle(): Promise<void> {
     if (this.#queued === 0 || this.#stopped) return Promise.resolve();
@@ -86,27 +102,31 @@ export class Sender {
     this.#stopped = true;
     this.#pieces = [];
     this.#full = [];
-    this.#length = 0;
-    for (const resolve of [...this.#whenLow.splice(0), ...this.#whenIdle.splice(0)]) resolve();
+    this.#from = this.#length = 0;
+    for (const waiting of [this.#whenLow, this.#whenRead, this.#whenIdle]) {
+      for (const resolve of waiting.splice(0)) resolve();
+    }
   }
 
   /** The batch, with room for so many more bytes. */
   #room(bytes: number): Uint8Array {
     if (this.#length + bytes > this.#batch.length) {
       this.#cut();
-      if (bytes > this.#batch.length) this.#batch = new Uint8Array(bytes);
+      this.#full.push(this.#batch);
+      const spare = bytes <= BATCH_BYTES ? this.#spare : undefined;
+      this.#batch = spare ?? new Uint8Array(Math.max(BATCH_BYTES, bytes));
+      this.#spare = undefined;
+      this.#from = this.#length = 0;
     }
     return this.#batch;
   }
 
-  /** Ends the batch. */
+  /** What has come to the batch becomes a piece. */
   #cut(): void {
-    if (this.#length === 0) return;
-    this.#pieces.push(this.#batch.subarray(0, this.#length));
-    this.#full.push(this.#batch);
-    this.#batch = this.#spare ?? new Uint8Array(BATCH_BYTES);
-    this.#spare = undefined;
-    this.#length = 0;
+    if (this.#from < this.#length) {
+      this.#pieces.push(this.#batch.subarray(this.#from, this.#length));
+    }
+    this.#from = this.#length;
   }
 
   #schedule(): void {
@@ -125,22 +145,34 @@ export class Sender {
       this.#cut();
       const [pieces, full] = [this.#pieces, this.#full];
       [this.#pieces, this.#full] = [[], []];
-      let bytes = 0;
-      let last: Promise<void> | undefined;
-      for (const piece of pieces) {
-        bytes += piece.length;
-        last = this.#conn.write(piece);
-        // The last one tells of all: they are written in their order.
-        last.catch(() => {});
-      }
-      await last;
+      await this.#writeAll(pieces);
       this.#spare ??= full.find(({ length }) => length === BATCH_BYTES);
-      this.#queued -= bytes;
-      const room = HIGH_WATER_BYTES - this.#queued;
-      const next = this.#whenLow.splice(0, Math.max(0, Math.ceil(room / CHUNK_BYTES)));
-      for (const resolve of next) resolve();
+      if (this.#queued === 0) this.#from = this.#length = 0;
+      this.#wake();
     }
     this.#writing = false;
     if (this.#queued === 0) { for (const resolve of this.#whenIdle.splice(0)) resolve(); }
+  }
+
+  /** The connection joins them as it is best there. */
+  async #writeAll(pieces: readonly Uint8Array[]): Promise<void> {
+    let last: Promise<void> | undefined;
+    for (const piece of pieces) {
+      last = this.#conn.write(piece);
+      // The last one tells of all: they are written in their order.
+      last.then(() => {
+        this.#queued -= piece.length;
+        this.#wake();
+      }, () => {});
+    }
+    await last;
+  }
+
+  /** Lets go on who waited for what was written. */
+  #wake(): void {
+    const room = HIGH_WATER_BYTES - this.#queued;
+    const next = this.#whenLow.splice(0, Math.max(0, Math.ceil(room / CHUNK_BYTES)));
+    for (const resolve of next) resolve();
+    if (!this.unread) { for (const resolve of this.#whenRead.splice(0)) resolve(); }
   }
 }

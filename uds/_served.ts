@@ -101,7 +101,7 @@ export class Served {
 
   /** Gives when it may go on with its calls. */
   #busy(): Promise<void> | undefined {
-    return this.#link.sender.full ? this.#link.sender.low() : undefined;
+    return this.#link.sender.unread ? this.#link.sender.read() : undefined;
   }
 
   /** Nothing is read of a client before it is known who it is. */
@@ -310,7 +310,7 @@ export class Served {
   #waits(): boolean {
     const { maxConcurrent, maxBuffered } = this.#settings;
     return this.#running >= maxConcurrent || this.#answerBytes > maxBuffered ||
-      this.#link.sender.full;
+      this.#link.sender.unread;
   }
 
   #unqueue({ request: { id, data } }: Open): void {

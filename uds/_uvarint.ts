@@ -65,6 +65,11 @@ export class UvarintReader {
    * @throws {UdsError} `protocol` if it is cut off or has more than 64 bits
    */
   uint(what: string): Uint {
+    const first = this.#bytes[this.at];
+    if (first !== undefined && first < 0x80) {
+      this.at++;
+      return first;
+    }
     let value = 0;
     let scale = 1;
     for (let at = this.at; at < this.#bytes.length && at < this.at + SMALL_BYTES; at++) {
