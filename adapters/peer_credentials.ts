@@ -29,6 +29,10 @@ interface NodeFfi {
   };
 }
 
+/** What there has to be. */
+export const PEER_CREDENTIALS_TAKE =
+  "who is at the other end of a socket: Bun, Deno with --allow-ffi and Node 26 do, on Linux";
+
 const LIBC = "libc.so.6";
 const SOL_SOCKET = 1;
 const SO_PEERCRED = 17;

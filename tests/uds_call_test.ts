@@ -145,7 +145,7 @@ test("a token is needed before any call", async () => {
   const { client, server } = start({}, { token: "secret" });
   assertEquals(
     (await rejection<RemoteError>(client.call("Text"))).message,
-    "a token is needed first",
+    "the server said: a token is needed first",
   );
   await client.close();
   const right = start({ token: "secret" }, { token: "secret" });
@@ -283,7 +283,8 @@ test("a server with too many clients closes the next one", async () => {
   const [ours, theirs] = connPair();
   server.serveConn(theirs);
   const next = new Client(ours);
-  assertEquals((await rejection(next.call("Text"))).name.includes("Error"), true);
+  const { code } = await rejection(next.call("Text"));
+  assert(["disconnected", "connection"].includes(code), code);
   assertEquals(text(await client.call("Text")), "hello");
   await client.close();
   await next.close();
@@ -377,7 +378,7 @@ test("a client that does not read its answers is not read, either", async () => 
     for (; sent < 2000; sent++) await ours.write(wire);
   })().catch(() => {});
   await new Promise((resolve) => setTimeout(resolve, 100));
-  assert(sent < 200, `${sent}`);
+  assert(sent > 0 && sent < 200, `${sent}`);
   assertEquals(text(await client.call("Text")), "hello");
   ours.abort();
   await flood;

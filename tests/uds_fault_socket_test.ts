@@ -15,7 +15,7 @@ import {
 import { dirname, join } from "node:path";
 import { test } from "node:test";
 import { listen } from "@trunkline/sockets/auto";
-import { type ConnectError, dialServer, Server } from "@trunkline/sockets/uds";
+import { type ConnectError, dialServer, Server, type UdsError } from "@trunkline/sockets/uds";
 import { newPaths } from "./uds_process.ts";
 import { register, rejection, text } from "./uds_service.ts";
 
@@ -145,7 +145,8 @@ check("a server that is closed while it starts leaves nothing behind", async () 
   const server = new Server(path);
   const starting = server.start();
   await server.close();
-  await starting;
+  assertEquals((await rejection<UdsError>(starting)).code, "closed");
+  assertEquals((await rejection<UdsError>(server.start())).code, "closed");
   await server.close();
   assertEquals((await rejection<ConnectError>(dialServer(path))).code, "not-found");
   assert(!existsSync(path));

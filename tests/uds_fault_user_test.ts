@@ -90,7 +90,10 @@ test(
     assert(peer.pid !== process.pid);
     // By its own rule this server is not for us.
     const client = await dialServer(open);
-    assertEquals((await rejection(client.call("Näme ✓"))).message, `the user 0 may not talk to us`);
+    assertEquals(
+      (await rejection(client.call("Näme ✓"))).message,
+      `the server said: the user 0 may not talk to us`,
+    );
     await client.close();
     await other.close();
   },

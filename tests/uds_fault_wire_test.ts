@@ -67,11 +67,6 @@ const BAD: Readonly<Record<string, Uint8Array>> = {
   "one id twice": concat([call(7, "Hang"), call(7, "Hang")]),
   "one id twice, of two kinds": concat([HELLO, call(7, "Hang"), stream(7)]),
   "a message that is too large": call(0, "Echo", new Uint8Array(MAX_MESSAGE + 500_000)),
-  "pieces that are too large": concat([
-    HELLO,
-    encodeCall({ id: 1, handler: "Length", flags: MORE, data: new Uint8Array(200_000) }),
-    encodeChunk(1, new Uint8Array(201_000)),
-  ]),
   "more than the window": concat([
     HELLO,
     stream(1),

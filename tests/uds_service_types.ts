@@ -71,7 +71,6 @@ export async function clients(): Promise<void> {
   shapes.list("a").then;
   // @ts-expect-error: no such method
   await shapes.other();
-  // @ts-expect-error: what comes with an answer is told of calls alone
   shapes.list("a", { onMetadata: () => {} });
 }
 

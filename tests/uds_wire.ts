@@ -18,7 +18,7 @@ const EMPTY = new Uint8Array();
 
 /** The bytes of a call that Go's messages cannot say. */
 export function encodeCall(
-  { id, handler, data = EMPTY, flags = 0, timeoutMs = 0, window = 32 }: {
+  { id, handler, data = EMPTY, flags = 0, timeoutMs = 0, window = 33 }: {
     readonly id: number;
     readonly handler: string;
     readonly data?: Uint8Array;

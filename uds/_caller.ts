@@ -16,16 +16,16 @@ import {
   STREAM,
   TYPE,
 } from "./_extension.ts";
+import { Greeting } from "./_greeting.ts";
 import { Deadlines } from "./_deadlines.ts";
-import { decodeServerHello, encodeClientHello } from "./_hello.ts";
 import { Link } from "./_link.ts";
 import { Assembly, ReceiveHalf } from "./_receive_half.ts";
 import { SendHalf, WINDOW_BYTES } from "./_send_half.ts";
 import { CHUNK_BYTES } from "./_sender.ts";
 import { admit } from "./admission.ts";
 import type { ClientSettings } from "./client_options.ts";
-import { abortedError, waited } from "./_wait.ts";
-import type { Hello, Pending, Request, StreamRequest } from "./_request.ts";
+import { abortedError, timeoutError, waited } from "./_wait.ts";
+import type { Pending, Request, StreamRequest } from "./_request.ts";
 import { RemoteError, UdsError } from "./errors.ts";
 import { type MessageStream, messageStream } from "./stream.ts";
 import {
@@ -53,12 +53,9 @@ export class Caller {
   readonly #assembly: Assembly;
   readonly #pending = new Map<number, Pending>();
   #nextId = 0;
-  /** Whether the server knows our extensions; `undefined` before it has said so. */
-  #extended: boolean | undefined;
-  #greeting: Promise<void> | undefined;
-  #hello: Hello | undefined;
+  readonly #greeting: Greeting;
   /** Whether we may talk to this server: `undefined` if there is nothing to find out. */
-  #admitted: Promise<void> | undefined;
+  #admission: PromiseWithResolvers<void> | undefined;
   readonly #deadlines = new Deadlines((now) => this.#expire(now));
   #keepAlive: ReturnType<typeof setInterval> | undefined;
   /** Why no more calls are made. */
@@ -78,10 +75,18 @@ export class Caller {
     this.#keepAlive = setInterval(() => {
       this.#send(0, CLIENT_KEEP_ALIVE, EMPTY, EMPTY);
     }, settings.keepAliveMs);
-    if (!settings.extensions) this.#extended = false;
-    if (settings.peerCred !== "off") this.#admitted = this.#admit();
+    this.#greeting = new Greeting(settings, {
+      ready: () => this.#admitted,
+      send: (data) => {
+        const id = this.#nextId++;
+        this.#send(id, CLIENT_DATA, HELLO_NAME, data);
+        return id;
+      },
+      explained: () => this.#settleExplained(),
+    });
+    if (settings.peerCred !== "off") this.#admit();
     this.#link.read();
-    if (settings.token !== undefined) this.#greet().catch(() => {});
+    if (settings.token !== undefined) this.#greeting.known();
   }
 
   /** Whether calls can be made. */
@@ -91,50 +96,55 @@ export class Caller {
 
   /** Calls a handler. */
   call(request: Request): Promise<Uint8Array> {
-    const { signal, timeoutMs, metadata, data } = request;
-    // What Go's messages cannot say: then the server is asked first whether it knows more.
-    const extension = signal !== undefined || timeoutMs !== undefined || metadata !== undefined ||
-      request.onMetadata !== undefined || data.length > CHUNK_BYTES ||
-      this.#settings.token !== undefined;
+    const { name, data } = request;
     const { maxMessage } = this.#settings;
     if (data.length > maxMessage) {
-      const text = `${request.name}: ${data.length} bytes of data, and at most ${maxMessage} go`;
+      const text = `${name}: ${data.length} bytes of data, and at most ${maxMessage} go`;
       return Promise.reject(new UdsError("too-large", text));
     }
-    const first = extension && this.#extended === undefined ? this.#greet() : this.#admitted;
+    const first = this.#before(request);
     return first === undefined ? this.#call(request) : this.#callAfter(first, request);
+  }
+
+  /** What has to be known first of the server. */
+  #before({ signal, timeoutMs, metadata, onMetadata, data }: Request): Promise<void> | undefined {
+    const greeting = this.#greeting;
+    if (this.#settings.token !== undefined && greeting.extended !== true) return greeting.known();
+    if (greeting.extended !== undefined) return this.#admitted;
+    // Another server would not hear of it: so this one has to say that it is another.
+    if (metadata !== undefined || onMetadata !== undefined) return greeting.known();
+    const better = signal !== undefined || timeoutMs !== undefined || data.length > CHUNK_BYTES;
+    return (better ? greeting.soon() : undefined) ?? this.#admitted;
   }
 
   async #callAfter(first: Promise<void>, request: Request): Promise<Uint8Array> {
     const { name, signal, timeoutMs = this.#settings.timeoutMs } = request;
-    const began = performance.now();
-    await waited(name, first, { signal, timeoutMs });
-    if (request.timeoutMs === undefined) return await this.#call(request);
-    const left = timeoutMs - (performance.now() - began);
-    return await this.#call({ ...request, timeoutMs: Math.max(1, left) });
+    const { deadline = performance.now() + timeoutMs } = request;
+    await waited(name, first, { signal, deadline });
+    return await this.#call({ ...request, deadline });
   }
 
   /** Opens a stream to a handler of streams. */
   async stream(request: StreamRequest): Promise<MessageStream> {
-    const { name, handler, signal, timeoutMs, metadata = NO_METADATA } = request;
-    await waited(name, this.#greet(), {
-      signal,
-      timeoutMs: timeoutMs ?? this.#settings.timeoutMs,
-    });
-    if (this.#extended !== true) {
+    const { name, handler, signal, timeoutMs, metadata = NO_METADATA, onMetadata } = request;
+    const { deadline: limit = performance.now() + (timeoutMs ?? this.#settings.timeoutMs) } =
+      request;
+    await waited(name, this.#greeting.known(), { signal, deadline: limit });
+    if (this.#greeting.extended !== true) {
       throw new UdsError("unsupported", `${name}: this server knows no streams`);
     }
     this.#check(name, signal);
     const id = this.#nextId++;
-    const deadline = timeoutMs === undefined ? Infinity : performance.now() + timeoutMs;
+    const deadline = timeoutMs === undefined ? Infinity : limit;
     const send = new SendHalf(this.#link.sender, id, EMPTY, WINDOW_BYTES);
     const receive = this.#receive(id);
-    const done = this.#watch(id, name, signal);
-    const settle = { resolve: done, reject: done };
-    this.#pending.set(id, { name, deadline, ...settle, send, receive, error: undefined });
+    const ignore = () => {};
+    const settle = settling(ignore, ignore, onMetadata, this.#watch(id, name, signal));
+    const rest = { send, receive, stream: true, error: undefined };
+    this.#pending.set(id, { name, deadline, ...settle, ...rest });
     const header = encodeCallHeader({
       flags: STREAM,
-      timeoutMs: Math.ceil(timeoutMs ?? 0),
+      timeoutMs: timeoutMs === undefined ? 0 : left(deadline),
       window: WINDOW_BYTES,
       metadata,
     });
@@ -150,75 +160,30 @@ export class Caller {
     });
   }
 
-  /** Ends the connection; what was not answered rejects with `closed`. */
+  /** Ends the connection; what was not answered rejects with `closed`, and so do calls from now on. */
   async close(): Promise<void> {
-    this.#onEnd(undefined, new UdsError("closed", "the client is closed"));
+    const closed = new UdsError("closed", "the client is closed");
+    this.#onEnd(undefined, closed);
+    this.#end = closed;
     await this.#link.close(CLOSE_MS);
   }
 
   /** Finds out whether the server is who it should be; ends the connection if it is not. */
-  #admit(): Promise<void> {
-    const admitted = admit(this.#link.conn, this.#settings).then(() => {
-      this.#admitted = undefined;
-    }, (error) => {
-      this.#link.fail(error);
-      throw error;
-    });
-    admitted.catch(() => {});
-    return admitted;
+  #admit(): void {
+    const admission = Promise.withResolvers<void>();
+    admission.promise.catch(() => {});
+    this.#admission = admission;
+    admit(this.#link.conn, this.#settings).then(() => {
+      this.#admission = undefined;
+      admission.resolve();
+    }, (error) => this.#link.fail(error));
   }
 
-  /** Asks the server for our extensions, once. */
-  #greet(): Promise<void> {
-    return this.#greeting ??= this.#doGreet();
+  get #admitted(): Promise<void> | undefined {
+    return this.#admission?.promise;
   }
 
-  async #doGreet(): Promise<void> {
-    await this.#admitted;
-    const token = await this.#token();
-    if (this.#end !== undefined) throw this.#end;
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
-    const hello = this.#hello = { id: this.#nextId++, token, resolve, reject };
-    this.#send(hello.id, CLIENT_DATA, HELLO_NAME, encodeClientHello({ token }));
-    // With a token nothing can be said before.
-    if (token !== undefined) return await promise;
-    const timer = setTimeout(() => {
-      // It may still say so.
-      this.#extended ??= false;
-      this.#settleExplained();
-      resolve();
-    }, this.#settings.helloTimeoutMs);
-    try {
-      await promise;
-    } finally {
-      clearTimeout(timer);
-    }
-  }
-
-  /** A server that knows no such handler says so, or nothing. */
-  #onHello({ token, resolve, reject }: Hello, { type, data }: ServerMsg): void {
-    this.#hello!.id = -1;
-    this.#extended = type === SERVER_DATA && decodeServerHello(data).extensions;
-    this.#settleExplained();
-    if (type === TYPE.FAILURE) {
-      const [{ code, message }] = decodeFailure(data);
-      if (code === "unauthorized") {
-        return reject(new UdsError("unauthorized", `the server said: ${message}`));
-      }
-    }
-    if (this.#extended || token === undefined) return resolve();
-    reject(new UdsError("unauthorized", "the server takes no token"));
-  }
-
-  async #token(): Promise<string | undefined> {
-    try {
-      return await this.#settings.token?.();
-    } catch (cause) {
-      throw new UdsError("unauthorized", "there is no token", { cause });
-    }
-  }
-
-  /** What the server had no more to say of. */
+  /** What the server has no more to say of. */
   #settleExplained(): void {
     for (const [id, { error }] of this.#pending) {
       if (error !== undefined) this.#settle(this.#take(id)!, error);
@@ -230,8 +195,12 @@ export class Caller {
     const end = this.#end ?? this.#goingAway;
     if (end !== undefined) throw end;
     if (signal?.aborted) throw abortedError(name, signal);
-    if (this.#pending.size < this.#settings.maxPending) return;
-    const text = `${name}: ${this.#pending.size} calls wait for an answer already`;
+    const { maxPending, maxBuffered } = this.#settings;
+    // Those that were given up are in no table any more, but the server may not have read them.
+    const { queued } = this.#link.sender;
+    if (this.#pending.size < maxPending && queued <= maxBuffered) return;
+    const text =
+      `${name}: ${this.#pending.size} calls wait already, and ${queued} bytes to be sent`;
     throw new UdsError("overloaded", text);
   }
 
@@ -244,10 +213,9 @@ export class Caller {
     }
     const id = this.#nextId++;
     onId?.(id);
-    const wait = timeoutMs ?? this.#settings.timeoutMs;
-    const deadline = performance.now() + wait;
+    const { deadline = performance.now() + (timeoutMs ?? this.#settings.timeoutMs) } = request;
     const large = data.length > CHUNK_BYTES;
-    const extended = this.#extended === true &&
+    const extended = this.#greeting.extended === true &&
       (large || timeoutMs !== undefined || metadata !== undefined || onMetadata !== undefined);
     const send = extended && large
       ? new SendHalf(this.#link.sender, id, EMPTY, WINDOW_BYTES)
@@ -256,14 +224,14 @@ export class Caller {
       const settle = signal === undefined && onMetadata === undefined
         ? { resolve, reject }
         : settling(resolve, reject, onMetadata, this.#watch(id, name, signal));
-      const pending = { name, deadline, ...settle, send, receive: undefined, error: undefined };
-      this.#pending.set(id, pending);
+      const rest = { send, receive: undefined, stream: false, error: undefined };
+      this.#pending.set(id, { name, deadline, ...settle, ...rest });
     });
     if (extended) {
       const first = send?.take(data) ?? data;
       const header = encodeCallHeader({
         flags: large ? MORE : 0,
-        timeoutMs: Math.ceil(wait),
+        timeoutMs: left(deadline),
         window: WINDOW_BYTES,
         metadata: metadata ?? NO_METADATA,
       });
@@ -297,7 +265,7 @@ export class Caller {
     const pending = this.#take(id);
     if (pending === undefined) return;
     this.#settle(pending, error);
-    if (this.#extended === true) this.#send(id, TYPE.CANCEL, EMPTY, EMPTY);
+    if (this.#greeting.extended === true) this.#send(id, TYPE.CANCEL, EMPTY, EMPTY);
   }
 
   #take(id: number): Pending | undefined {
@@ -317,7 +285,7 @@ export class Caller {
     let next = Infinity;
     for (const [id, { name, deadline }] of this.#pending) {
       if (deadline > now) next = Math.min(next, deadline);
-      else this.#cancel(id, new UdsError("timeout", `${name}: no answer in time`));
+      else this.#cancel(id, timeoutError(name));
     }
     return next;
   }
@@ -326,20 +294,20 @@ export class Caller {
     const message = decodeServerBody(body, { extensions: true });
     const { type, data } = message;
     const id = Number(message.id);
-    if (id === this.#hello?.id) return this.#onHello(this.#hello, message);
+    if (id === this.#greeting.id) return this.#greeting.answer(message);
     const pending = this.#pending.get(id);
     if (type === SERVER_DATA) {
       if (pending !== undefined) this.#onData(id, pending, data);
     } else if (type === SERVER_ERROR) {
       if (pending !== undefined) this.#onPlainError(id, pending, data);
-    } else if (type === TYPE.FAILURE ? this.#hello === undefined : this.#extended !== true) {
+    } else if (type === TYPE.FAILURE ? !this.#greeting.asked : this.#greeting.extended !== true) {
       throw new UdsError("protocol", `a message of the type ${type}, which was not agreed upon`);
     } else this.#onExtension(message, id, pending);
   }
 
   #onData(id: number, pending: Pending, data: Uint8Array): void {
     // A large answer that could not come in pieces: the next ones should.
-    if (data.length > CHUNK_BYTES && this.#extended === undefined) this.#greet().catch(() => {});
+    if (data.length > CHUNK_BYTES) this.#greeting.soon();
     requireNoStream(id, pending);
     this.#pending.delete(id);
     if (data.length <= this.#settings.maxMessage) {
@@ -354,22 +322,19 @@ export class Caller {
   /** A server of ours has more to say of it, once it is asked for our extensions. */
   #onPlainError(id: number, pending: Pending, text: Uint8Array): void {
     const error = new RemoteError("error", DECODER.decode(text), { details: text });
-    if (this.#extended !== undefined) {
-      this.#settle(this.#take(id)!, error);
-      return;
-    }
-    pending.error = error;
-    this.#greet().catch(() => {});
+    if (this.#greeting.soon() === undefined) this.#settle(this.#take(id)!, error);
+    else pending.error = error;
   }
 
   #onExtension({ type, data }: ServerMsg, id: number, pending: Pending | undefined): void {
     if (type === TYPE.GO_AWAY) return this.#onGoAway(id);
+    if (type > TYPE.WINDOW) throw new UdsError("protocol", `a message of the type ${type}`);
     // Of a call that was given up.
     if (pending === undefined) return;
     switch (type) {
       case TYPE.FAILURE: {
         const [{ code, message, metadata }, details] = decodeFailure(data);
-        const error = new RemoteError(code, message, { details, metadata });
+        const error = this.#errorOf(pending, new RemoteError(code, message, { details, metadata }));
         // What came before it can still be read.
         pending.receive?.failAtEnd(error);
         return this.#settle(this.#take(id)!, error);
@@ -387,19 +352,21 @@ export class Caller {
           this.#pending.delete(id);
           pending.resolve(whole!, metadata);
         }, () => {});
-        return receive.push(rest, true);
+        return this.#push(id, receive, rest, true);
       }
       case TYPE.CHUNK: {
         const [more, rest] = decodeChunk(data);
         if (pending.receive === undefined) {
           throw new UdsError("protocol", `call ${id}: a piece of nothing`);
         }
-        return pending.receive.push(rest, more);
+        return this.#push(id, pending.receive, rest, more);
       }
       case TYPE.END: {
         const [{ metadata }] = decodeReply(data);
-        this.#pending.delete(id);
+        if (!pending.stream) throw new UdsError("protocol", `call ${id}: the end of no stream`);
+        // Fails in the middle of a message: then the call ends with the connection.
         pending.receive?.end();
+        this.#pending.delete(id);
         pending.send?.fail(
           new UdsError("closed", `${pending.name}: the server has ended the call`),
         );
@@ -407,9 +374,20 @@ export class Caller {
       }
       case TYPE.WINDOW:
         return pending.send?.grant(decodeWindow(data));
-      default:
-        throw new UdsError("protocol", `a message of the type ${type}`);
     }
+  }
+
+  /** A message that is too large ends its call alone. */
+  #push(id: number, receive: ReceiveHalf, part: Uint8Array, more: boolean): void {
+    const error = receive.push(part, more);
+    if (error !== undefined) this.#cancel(id, error);
+  }
+
+  /** What the server says of the client's own limits has the codes of the client. */
+  #errorOf({ name }: Pending, error: RemoteError): UdsError {
+    if (error.remoteCode === "deadline") return timeoutError(name, error);
+    if (error.remoteCode !== "unauthorized" || this.#greeting.extended) return error;
+    return new UdsError("unauthorized", `the server said: ${error.message}`, { cause: error });
   }
 
   /** Calls from `id` on were not begun. */
@@ -427,7 +405,8 @@ export class Caller {
       new UdsError("disconnected", "the server has closed the connection");
     this.#deadlines.stop();
     clearInterval(this.#keepAlive);
-    this.#hello?.reject(this.#end);
+    this.#greeting.end(this.#end);
+    this.#admission?.reject(this.#end);
     for (const pending of this.#pending.values()) {
       this.#settle(pending, pending.error ?? this.#end);
     }
@@ -435,6 +414,11 @@ export class Caller {
     if (error === undefined) this.#closed.resolve();
     else this.#closed.reject(error);
   }
+}
+
+/** How long a call may still take, in milliseconds, as it is told. */
+function left(deadline: number): number {
+  return Math.max(1, Math.ceil(deadline - performance.now()));
 }
 
 /** Lets go of the signal first, and tells what came with the answer. */

@@ -4,10 +4,13 @@
  * @module
  */
 import type { Conn, Duplex } from "../adapters/types.ts";
+import { wrapConn } from "../adapters/wrap.ts";
 import { Caller } from "./_caller.ts";
+import type { Request, StreamRequest } from "./_request.ts";
 import { waited } from "./_wait.ts";
 import type { ClientSettings } from "./client_options.ts";
 import { UdsError } from "./errors.ts";
+import type { MessageStream } from "./stream.ts";
 
 /** Opens another connection. */
 export type Redial = (options: { readonly signal: AbortSignal }) => Promise<Duplex | Conn>;
@@ -32,28 +35,48 @@ export class Connection {
     this.closed = redial === undefined ? this.#caller.closed : this.#closed.promise;
   }
 
-  /** What calls are made by now. */
-  caller(
-    name: string,
-    wait: { readonly signal?: AbortSignal | undefined; readonly timeoutMs?: number | undefined },
-  ): Caller | Promise<Caller> {
-    if (this.#caller.usable || this.#redial === undefined || this.#stop.signal.aborted) {
-      return this.#caller;
-    }
-    this.#dialing ??= this.#dial(this.#redial).finally(() => this.#dialing = undefined);
-    const { signal, timeoutMs = this.#settings.timeoutMs } = wait;
-    return waited(name, this.#dialing, { signal, timeoutMs });
+  /** As {@linkcode Caller.call}. */
+  call(request: Request): Promise<Uint8Array> {
+    if (!this.#gone) return this.#caller.call(request);
+    return this.#again(request).then(([caller, deadline]) => caller.call({ ...request, deadline }));
+  }
+
+  /** As {@linkcode Caller.stream}. */
+  stream(request: StreamRequest): Promise<MessageStream> {
+    if (!this.#gone) return this.#caller.stream(request);
+    return this.#again(request).then(([caller, deadline]) =>
+      caller.stream({ ...request, deadline })
+    );
+  }
+
+  /** Whether another one is needed, and can be had. */
+  get #gone(): boolean {
+    return !this.#caller.usable && this.#redial !== undefined && !this.#stop.signal.aborted;
+  }
+
+  async #again(
+    { name, signal, timeoutMs = this.#settings.timeoutMs }: StreamRequest,
+  ): Promise<[Caller, deadline: number]> {
+    const deadline = performance.now() + timeoutMs;
+    this.#dialing ??= this.#dial(this.#redial!).finally(() => this.#dialing = undefined);
+    return [await waited(name, this.#dialing, { signal, deadline }), deadline];
   }
 
   async #dial(redial: Redial): Promise<Caller> {
+    const { signal } = this.#stop;
+    const stopped = Promise.withResolvers<never>();
+    const onStop = () => stopped.reject(new UdsError("closed", "the client is closed"));
+    signal.addEventListener("abort", onStop, { once: true });
     try {
-      const duplex = await redial({ signal: this.#stop.signal });
-      const caller = this.#use(duplex);
-      if (this.#stop.signal.aborted) await caller.close();
-      return this.#caller = caller;
+      const dialed = redial({ signal });
+      // One that does not heed the signal.
+      dialed.then((duplex) => signal.aborted && wrapConn(duplex).abort(), () => {});
+      return this.#caller = this.#use(await Promise.race([dialed, stopped.promise]));
     } catch (cause) {
-      if (this.#stop.signal.aborted) throw new UdsError("closed", "the client is closed");
+      if (signal.aborted) throw new UdsError("closed", "the client is closed");
       throw new UdsError("connection", "there is no connection to the server", { cause });
+    } finally {
+      signal.removeEventListener("abort", onStop);
     }
   }
 

@@ -4,34 +4,45 @@
  *
  * @module
  */
+import type { Failure } from "./_extension.ts";
 import type { Uint } from "./_uvarint.ts";
-import type { RemoteError } from "./errors.ts";
 
-/** How many are kept, and how many bytes of details: the oldest goes first. A client of the Go package never asks. */
+/** How many are kept, and how many bytes of them: the oldest goes first. A client of the Go package never asks. */
 const MAX_EXPLANATIONS = 256;
 const MAX_KEPT_BYTES = 256 * 1024;
 
 /** One for each client. */
 export class Explanations {
-  #errors = new Map<Uint, RemoteError>();
+  #failures = new Map<Uint, Failure>();
   #bytes = 0;
 
   /** Keeps what is behind the answer to a call. */
-  add(id: Uint, error: RemoteError): void {
-    this.#bytes += error.details.length - (this.#errors.get(id)?.details.length ?? 0);
-    this.#errors.set(id, error);
-    while (this.#errors.size > MAX_EXPLANATIONS || this.#bytes > MAX_KEPT_BYTES) {
-      const [oldest] = this.#errors;
-      this.#errors.delete(oldest![0]);
-      this.#bytes -= oldest![1].details.length;
+  add(id: Uint, failure: Failure): void {
+    this.#failures.set(id, failure);
+    this.#bytes += sizeOf(failure);
+    while (this.#failures.size > MAX_EXPLANATIONS || this.#bytes > MAX_KEPT_BYTES) {
+      const [oldest] = this.#failures.keys();
+      this.forget(oldest!);
     }
   }
 
-  /** Gives them all, and forgets them. */
-  take(): Iterable<[Uint, RemoteError]> {
-    const errors = this.#errors;
-    this.#errors = new Map();
-    this.#bytes = 0;
-    return errors;
+  /** The id is that of another call now. */
+  forget(id: Uint): void {
+    const failure = this.#failures.get(id);
+    if (failure === undefined) return;
+    this.#failures.delete(id);
+    this.#bytes -= sizeOf(failure);
   }
+
+  /** Gives them all, and forgets them. */
+  take(): Iterable<[Uint, Failure]> {
+    const failures = this.#failures;
+    this.#failures = new Map();
+    this.#bytes = 0;
+    return failures;
+  }
+}
+
+function sizeOf({ header, data }: Failure): number {
+  return header.length + data.length;
 }

@@ -47,6 +47,9 @@ export const MAX_METADATA_BYTES: number = 16 * 1024;
 /** What a piece takes of a window beside its bytes: messages without any take memory, too. */
 export const PIECE_BYTES = 32;
 
+/** How long the name of a handler may be, in bytes. */
+export const MAX_NAME_BYTES = 4096;
+
 /** How many bytes of details an error may have. */
 export const MAX_DETAILS_BYTES: number = 256 * 1024;
 /** Longer texts of errors are cut. */
@@ -93,7 +96,7 @@ export function decodeCall(data: Uint8Array): [CallHeader, Uint8Array] {
   const flags = flagsOf(reader, STREAM);
   const timeoutMs = small(reader, "a timeout");
   const window = small(reader, "a window");
-  if (window < PIECE_BYTES) throw new UdsError("protocol", `a window of ${window}`);
+  if (window <= PIECE_BYTES) throw new UdsError("protocol", `a window of ${window}`);
   const metadata = readMetadata(reader, data);
   return [{ flags, timeoutMs, window, metadata }, data.subarray(reader.at)];
 }
@@ -111,12 +114,18 @@ export function decodeReply(data: Uint8Array): [ReplyHeader, Uint8Array] {
   return [{ flags, metadata }, data.subarray(reader.at)];
 }
 
+/** A `FAILURE` that was written. */
+export interface Failure {
+  readonly header: Uint8Array;
+  readonly data: Uint8Array;
+}
+
 /**
- * Writes the header of a `FAILURE`, and gives what follows it.
+ * Writes a `FAILURE`.
  *
  * @throws {TypeError | RangeError} if it cannot be told
  */
-export function encodeFailure(error: RemoteError): [Uint8Array, Uint8Array] {
+export function encodeFailure(error: RemoteError): Failure {
   const { remoteCode, message, metadata, details } = error;
   checkMetadata(metadata);
   if (!(details instanceof Uint8Array)) throw new TypeError("the details of an error are no bytes");
@@ -125,7 +134,8 @@ export function encodeFailure(error: RemoteError): [Uint8Array, Uint8Array] {
     throw new RangeError(text);
   }
   const code = text(shortened(remoteCode));
-  return [concat([code, text(shortened(message)), encodeMetadata(metadata)]), details];
+  const header = concat([code, text(shortened(message)), encodeMetadata(metadata)]);
+  return { header, data: details };
 }
 
 /** A text of an error that is as long as a peer takes it. */

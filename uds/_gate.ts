@@ -16,12 +16,14 @@ export class Gate {
   refusal: RemoteError | undefined;
   /** What it can prove that with. */
   #token: ServerSettings["token"];
+  readonly #onError: ServerSettings["onError"];
   #proving = false;
   readonly #timer: ReturnType<typeof setTimeout>;
 
   /** `late` is called after `admissionTimeoutMs` without a proof. */
-  constructor({ token, admissionTimeoutMs }: ServerSettings, late: () => void) {
+  constructor({ token, admissionTimeoutMs, onError }: ServerSettings, late: () => void) {
     this.#token = token;
+    this.#onError = onError;
     this.#timer = setTimeout(late, admissionTimeoutMs);
   }
 
@@ -32,6 +34,8 @@ export class Gate {
       if (this.#token === undefined) return this.stop();
       this.refusal = new RemoteError("unauthorized", "a token is needed first");
     } catch (error) {
+      const { cause } = error as UdsError;
+      if (cause !== undefined) settings.onError?.(cause);
       this.#token = undefined;
       this.refusal = new RemoteError("unauthorized", (error as UdsError).message);
     }
@@ -41,7 +45,7 @@ export class Gate {
   async prove(token: string | undefined): Promise<RemoteError | undefined> {
     if (this.#proving) throw new UdsError("protocol", "a second greeting before the first answer");
     this.#proving = true;
-    const proven = await proves(token, this.#token);
+    const proven = await proves(token, this.#token, this.#onError);
     this.#proving = false;
     if (proven) {
       this.stop();

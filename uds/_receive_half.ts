@@ -3,7 +3,6 @@
  *
  * @module
  */
-import { concat } from "@std/bytes";
 import { PIECE_BYTES, TYPE, uint } from "./_extension.ts";
 import { WINDOW_BYTES } from "./_send_half.ts";
 import type { Sender } from "./_sender.ts";
@@ -12,6 +11,10 @@ import { UdsError } from "./errors.ts";
 
 /** Less is not worth a message. */
 const MIN_GRANT_BYTES = WINDOW_BYTES / 2;
+
+/** Below it, room for a message grows faster. */
+const FAST_ROOM = 1024 * 1024;
+const NOTHING = new Uint8Array();
 
 interface Waiter {
   resolve(message: Uint8Array | undefined): void;
@@ -69,7 +72,7 @@ export class ReceiveHalf {
   /** Hears of `fail()`, and of an end that has nothing before it. */
   onOver: ((error?: Error) => void) | undefined;
   /** Of the message that is not whole. */
-  #parts: Uint8Array[] = [];
+  #room: Uint8Array = NOTHING;
   #partBytes = 0;
   #partHeld = 0;
   /** What the peer may still send. */
@@ -95,33 +98,36 @@ export class ReceiveHalf {
   }
 
   /**
-   * Takes a piece.
+   * Takes a piece. Gives why its message cannot be taken.
    *
-   * @throws {UdsError} `protocol` if there was no room for it; `too-large`
+   * @throws {UdsError} `protocol` if there was no room for it
    */
-  push(part: Uint8Array, more: boolean): void {
+  push(part: Uint8Array, more: boolean): UdsError | undefined {
     if (this.#error !== undefined) return;
     if (this.#ended) throw new UdsError("protocol", `call ${this.#id}: data behind its end`);
+    if (more && part.length === 0) {
+      throw new UdsError("protocol", `call ${this.#id}: an empty piece`);
+    }
     const cost = part.length + PIECE_BYTES;
     this.#credit -= cost;
     if (this.#credit < 0) {
       throw new UdsError("protocol", `call ${this.#id}: more bytes than its window has`);
     }
     if (this.#stopped) return;
-    this.#parts.push(part);
-    this.#partBytes += part.length;
-    this.#partHeld += cost;
-    if (this.#partBytes > this.#maxMessage) {
+    const size = this.#partBytes + part.length;
+    if (size > this.#maxMessage) {
       const text = `call ${this.#id}: a message of more than ${this.#maxMessage} bytes`;
-      throw new UdsError("too-large", text);
+      return new UdsError("too-large", text);
     }
+    const message = more || this.#partBytes > 0 ? this.#join(part) : part;
+    this.#partHeld += cost;
     if (more) {
-      this.#assembly.set(this, this.#partBytes);
-      return this.resume();
+      this.#assembly.set(this, size);
+      this.resume();
+      return;
     }
-    const message = this.#parts.length === 1 ? part : concat(this.#parts);
     const held = this.#partHeld;
-    this.#parts = [];
+    this.#room = NOTHING;
     this.#partBytes = this.#partHeld = 0;
     this.#assembly.set(this, 0);
     const waiter = this.#waiters.shift();
@@ -132,9 +138,24 @@ export class ReceiveHalf {
     }
   }
 
+  /** Puts it behind the others: pieces may be small, and each would take more memory than it has bytes. Gives all. */
+  #join(part: Uint8Array): Uint8Array {
+    const size = this.#partBytes + part.length;
+    if (size > this.#room.length) {
+      const room = new Uint8Array(
+        Math.min(this.#maxMessage, size < FAST_ROOM ? 4 * size : 2 * size),
+      );
+      room.set(this.#room.subarray(0, this.#partBytes));
+      this.#room = room;
+    }
+    this.#room.set(part, this.#partBytes);
+    this.#partBytes = size;
+    return this.#room.subarray(0, size);
+  }
+
   /** Takes the end of all messages. */
   end(): void {
-    if (this.#parts.length > 0) {
+    if (this.#partBytes > 0) {
       throw new UdsError("protocol", `call ${this.#id}: its end in the middle of a message`);
     }
     this.#ended = true;
@@ -149,7 +170,8 @@ export class ReceiveHalf {
   }
 
   #drop(): void {
-    this.#parts = [];
+    this.#room = NOTHING;
+    this.#partBytes = 0;
     this.#unread.length = 0;
     this.#assembly.set(this, 0);
   }
@@ -164,7 +186,8 @@ export class ReceiveHalf {
   /** The same, but messages that have come whole are read first. */
   failAtEnd(error: Error): void {
     this.#error = error;
-    this.#parts = [];
+    this.#room = NOTHING;
+    this.#partBytes = 0;
     this.#assembly.set(this, 0);
     for (const waiter of this.#waiters.splice(0)) waiter.reject(error);
     if (this.#unread.length === 0) this.onOver?.(error);

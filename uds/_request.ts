@@ -16,6 +16,8 @@ export interface Request {
   readonly signal?: AbortSignal | undefined;
   readonly timeoutMs?: number | undefined;
   readonly metadata?: Metadata | undefined;
+  /** By `performance.now()`, if it had to wait before it is made. */
+  readonly deadline?: number | undefined;
   /** Hears what came with the answer, for which it takes a server that knows our extensions. */
   readonly onMetadata?: ((metadata: Metadata) => void) | undefined;
   /** Hears its id. */
@@ -23,7 +25,7 @@ export interface Request {
 }
 
 /** What a stream is made of. */
-export type StreamRequest = Omit<Request, "data" | "onMetadata" | "onId">;
+export type StreamRequest = Omit<Request, "data" | "onId">;
 
 /** A call that waits for its answer. */
 export interface Pending {
@@ -34,17 +36,10 @@ export interface Pending {
   reject(error: Error): void;
   /** Of a request that goes in pieces, or could. */
   readonly send: SendHalf | undefined;
+  /** Whether it is one of many messages. */
+  readonly stream: boolean;
   /** Of an answer that comes in pieces. */
   receive: ReceiveHalf | undefined;
   /** The answer, of which the server may have more to say when it is asked for our extensions. */
   error: RemoteError | undefined;
-}
-
-/** What the server was asked. */
-export interface Hello {
-  /** -1 when it has answered. */
-  id: number;
-  readonly token: string | undefined;
-  resolve(): void;
-  reject(error: Error): void;
 }

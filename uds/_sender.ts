@@ -54,6 +54,11 @@ export class Sender {
     return this.#queued > HIGH_WATER_BYTES;
   }
 
+  /** Bytes that the connection does not have yet. */
+  get queued(): number {
+    return this.#queued;
+  }
+
   /** Whether the peer does not read what it has caused. */
   get unread(): boolean {
     return this.#queued > UNREAD_BYTES;

@@ -11,7 +11,9 @@ import {
   decodeWindow,
   encodeFailure,
   encodeReplyHeader,
+  type Failure,
   HELLO,
+  MAX_NAME_BYTES,
   type Metadata,
   MORE,
   NO_METADATA,
@@ -70,6 +72,8 @@ export class Served {
   readonly #gate: Gate;
   readonly #explanations = new Explanations();
   #running = 0;
+  /** Of requests that are handled. */
+  #runningBytes = 0;
   #starting = false;
   #waiting = false;
   #greeted = false;
@@ -136,6 +140,8 @@ export class Served {
 
   #onMessage(body: Uint8Array): void {
     const message = decodeClientBody(body, this.#settings);
+    const { length } = message.handlerBytes;
+    if (length > MAX_NAME_BYTES) throw new UdsError("protocol", `a name of ${length} bytes`);
     switch (message.type) {
       case CLIENT_KEEP_ALIVE:
         return;
@@ -160,11 +166,11 @@ export class Served {
 
   #onHello({ id, data }: ClientMsg): void {
     const { token } = decodeClientHello(data);
-    for (const [failed, error] of this.#explanations.take()) this.#sendFailure(failed, error);
+    for (const [failed, failure] of this.#explanations.take()) this.#sendFailure(failed, failure);
     if (this.#gate.refusal === undefined) return this.#greet(id);
     this.#gate.prove(token).then((refusal) => {
       if (refusal === undefined) return this.#greet(id);
-      this.#sendFailure(id, refusal);
+      this.#sendFailure(id, encodeFailure(refusal));
       this.#link.close();
     }, (error) => this.#link.fail(error));
   }
@@ -176,8 +182,9 @@ export class Served {
 
   #onExtension(message: ClientMsg): void {
     const { id, type, data } = message;
-    const open = this.#open.get(id);
     if (type === TYPE.CALL) return this.#onCall(message);
+    if (type > TYPE.WINDOW) throw new UdsError("protocol", `a message of the type ${type}`);
+    const open = this.#open.get(id);
     // Of a call that has been answered, or cancelled.
     if (open === undefined) return;
     switch (type) {
@@ -188,14 +195,12 @@ export class Served {
         if (open.receive === undefined) {
           throw new UdsError("protocol", `call ${id}: a piece of nothing`);
         }
-        return open.receive.push(rest, more);
+        return this.#push(open, open.receive, rest, more);
       }
       case TYPE.END:
         return open.receive?.end();
       case TYPE.WINDOW:
         return open.send?.grant(decodeWindow(data));
-      default:
-        throw new UdsError("protocol", `a message of the type ${type}`);
     }
   }
 
@@ -223,7 +228,13 @@ export class Served {
       partial.request = make(whole!);
       this.#start(partial);
     }, () => {});
-    receive.push(rest, true);
+    this.#push(partial, receive, rest, true);
+  }
+
+  /** A message that is too large ends its call alone. */
+  #push(open: Open, receive: ReceiveHalf, part: Uint8Array, more: boolean): void {
+    const error = receive.push(part, more);
+    if (error !== undefined) this.#end(open, new RemoteError("too-large", error.message));
   }
 
   #begin(open: Open): void {
@@ -245,6 +256,7 @@ export class Served {
       return false;
     }
     if (id > this.#lastId) this.#lastId = id;
+    this.#explanations.forget(id);
     this.#open.set(id, open);
     this.#deadlines.arm(open.deadline);
     return true;
@@ -275,7 +287,6 @@ export class Served {
 
   #start(open: Open): void {
     if (this.#queue.size === 0 && !this.#waits()) {
-      this.#running++;
       return this.#run(open);
     }
     const { id, data } = open.request;
@@ -296,7 +307,6 @@ export class Served {
     while (this.#queue.size > 0 && !this.#waits()) {
       const [open] = this.#queue.values();
       this.#unqueue(open!);
-      this.#running++;
       this.#run(open!);
     }
     this.#starting = false;
@@ -309,8 +319,8 @@ export class Served {
   /** Whether the next call has to: for a place, or until the client takes what there is for it. */
   #waits(): boolean {
     const { maxConcurrent, maxBuffered } = this.#settings;
-    return this.#running >= maxConcurrent || this.#answerBytes > maxBuffered ||
-      this.#link.sender.unread;
+    return this.#running >= maxConcurrent || this.#runningBytes > maxBuffered ||
+      this.#answerBytes > maxBuffered || this.#link.sender.unread;
   }
 
   #unqueue({ request: { id, data } }: Open): void {
@@ -318,23 +328,27 @@ export class Served {
   }
 
   /** The handler is done, and has its place for another call. */
-  #done(): void {
+  #done(requestBytes: number): void {
     this.#running--;
+    this.#runningBytes -= requestBytes;
     if (this.#queue.size > 0) this.#next();
   }
 
   #run(open: Open): void {
+    const { length } = open.request.data;
+    this.#running++;
+    this.#runningBytes += length;
     try {
       const answer = this.#handle(open);
       if (!isThenable(answer)) {
         this.#answer(open, answer);
-        return this.#done();
+        return this.#done(length);
       }
       Promise.resolve(answer).then((it) => this.#answer(open, it))
-        .catch((error) => this.#fail(open, error)).then(() => this.#done());
+        .catch((error) => this.#fail(open, error)).then(() => this.#done(length));
     } catch (error) {
       this.#fail(open, error);
-      this.#done();
+      this.#done(length);
     }
   }
 
@@ -365,6 +379,7 @@ export class Served {
       end: () => Promise.resolve(),
     });
     await handler(stream, context);
+    await stream.written();
     if (this.#open.get(open.request.id) !== open) return;
     checkMetadata(context.replyMetadata);
     await send!.end(encodeReplyHeader({ flags: 0, metadata: context.replyMetadata }));
@@ -426,15 +441,13 @@ export class Served {
   }
 
   #answerError({ request: { id } }: Open, error: RemoteError): void {
-    if (this.#greeted) return this.#sendFailure(id, error);
-    // Fails if it cannot be told.
-    encodeFailure(error);
-    this.#explanations.add(id, error);
+    const failure = encodeFailure(error);
+    if (this.#greeted) return this.#sendFailure(id, failure);
+    this.#explanations.add(id, failure);
     this.#send(id, SERVER_ERROR, plainError(error, this.#settings));
   }
 
-  #sendFailure(id: Uint, error: RemoteError): void {
-    const [header, data] = encodeFailure(error);
+  #sendFailure(id: Uint, { header, data }: Failure): void {
     this.#link.sender.send({ id, type: TYPE.FAILURE, header, data });
   }
 
@@ -445,7 +458,8 @@ export class Served {
     this.#unqueue(open);
     if (open.answerBytes > 0) {
       this.#answerBytes -= open.answerBytes;
-      this.#next();
+      // Not now: more may be over.
+      queueMicrotask(() => this.#next());
     }
     if (reason !== undefined) open.context.cancel(reason);
     // Whoever still holds the streams of it.

@@ -4,7 +4,11 @@
  * @module
  */
 import { requireChoice } from "../adapters/limits.ts";
-import { canReadPeerCredentials, isOwnUser } from "../adapters/peer_credentials.ts";
+import {
+  canReadPeerCredentials,
+  isOwnUser,
+  PEER_CREDENTIALS_TAKE,
+} from "../adapters/peer_credentials.ts";
 import { readTokenFile } from "../adapters/token_file.ts";
 import type { Conn, PeerCredentials } from "../adapters/types.ts";
 import { UdsError } from "./errors.ts";
@@ -71,7 +75,7 @@ export function needsCredentials({ peerCred }: Admission): boolean {
   if (peerCred === "off") return false;
   const can = canReadPeerCredentials();
   if (can || peerCred === "try") return can;
-  throw new UdsError("unsupported", "this runtime cannot tell who is at the other end of a socket");
+  throw new UdsError("unsupported", `this runtime does not tell ${PEER_CREDENTIALS_TAKE}`);
 }
 
 /**
@@ -103,11 +107,13 @@ export async function admit(
 export async function proves(
   token: string | undefined,
   expected: Admission["token"],
+  onError?: (error: unknown) => void,
 ): Promise<boolean> {
   if (token === undefined || expected === undefined) return false;
   try {
     return sameText(token, await expected());
-  } catch {
+  } catch (error) {
+    onError?.(error);
     return false;
   }
 }

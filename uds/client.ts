@@ -7,7 +7,7 @@ import { requireLimit } from "../adapters/limits.ts";
 import type { Conn, Duplex, Transport, WaitOptions } from "../adapters/types.ts";
 import { Connection } from "./_connection.ts";
 import { connectTo } from "./_transport.ts";
-import { checkMetadata, type Metadata } from "./_extension.ts";
+import { checkMetadata, MAX_NAME_BYTES, type Metadata } from "./_extension.ts";
 import { type ClientOptions, clientSettings } from "./client_options.ts";
 import { decodeDescription, DESCRIBE, type ServiceDescription } from "./description.ts";
 import { RemoteError } from "./errors.ts";
@@ -25,8 +25,11 @@ export interface CallOptions extends WaitOptions {
   readonly onMetadata?: ((metadata: Metadata) => void) | undefined;
 }
 
-/** Options of a stream: `timeoutMs` is for all of it. */
-export type StreamOptions = Omit<CallOptions, "onMetadata">;
+/**
+ * Options of a stream. `timeoutMs` is for all of it, and there is no default: without it only the opening has a time limit, the client's.
+ * `onMetadata` is called at its end.
+ */
+export type StreamOptions = CallOptions;
 
 /** Options of {@linkcode dialServer}. `signal` ends the wait for the connection. */
 export interface DialServerOptions extends ClientOptions, WaitOptions {
@@ -43,8 +46,6 @@ const ENCODER = new TextEncoder();
 const DECODER = new TextDecoder();
 const EMPTY = new Uint8Array();
 const NO_OPTIONS: CallOptions = {};
-/** Longer names of handlers are refused. */
-const MAX_NAME_BYTES = 4096;
 /** How many names of handlers are kept encoded. */
 const MAX_NAMES = 256;
 
@@ -129,11 +130,13 @@ export class Client implements AsyncDisposable {
     handler: string | Uint8Array,
     options: StreamOptions = NO_OPTIONS,
   ): Promise<MessageStream> {
-    const last = async ({ handler, options: { signal, timeoutMs, metadata } }: ClientCall) => {
+    const last = async ({ handler, options }: ClientCall) => {
+      const { signal, timeoutMs, metadata, onMetadata } = options;
       checkOptions(timeoutMs, metadata);
       const name = typeof handler === "string" ? handler : DECODER.decode(handler);
-      const request = { name, handler: this.#bytesOf(handler), signal, timeoutMs, metadata };
-      return await (await this.#connection.caller(name, request)).stream(request);
+      const bytes = this.#bytesOf(handler);
+      const request = { name, handler: bytes, signal, timeoutMs, metadata, onMetadata };
+      return await this.#connection.stream(request);
     };
     const call = { handler, data: EMPTY, options };
     return await intercepted(this.#interceptors, "stream", last)(call);
@@ -161,10 +164,7 @@ export class Client implements AsyncDisposable {
       checkOptions(timeoutMs, metadata);
       const more = { signal, timeoutMs, metadata, onMetadata, onId };
       const request = { name, handler: bytes, data, ...more };
-      const caller = this.#connection.caller(name, request);
-      return caller instanceof Promise
-        ? caller.then((caller) => caller.call(request))
-        : caller.call(request);
+      return this.#connection.call(request);
     } catch (error) {
       return Promise.reject(error);
     }
@@ -214,11 +214,22 @@ export async function dialServer(
   server: string | Duplex | Conn,
   options: DialServerOptions = {},
 ): Promise<Client> {
-  if (typeof server !== "string") return new Client(server, options);
   const { transport, signal, reconnect = false } = options;
+  if (server === undefined || server === null || typeof server === "number") {
+    throw new TypeError(`a server that is ${server}, expected a name or a connection`);
+  }
+  if (typeof server !== "string") {
+    if (reconnect || transport !== undefined) {
+      throw new TypeError("reconnect and transport are for a server that has a name");
+    }
+    return new Client(server, options);
+  }
+  if (reconnect && options.redial !== undefined) {
+    throw new TypeError("both reconnect and redial are given");
+  }
   const admission = clientSettings(options);
   const connect = (wait: WaitOptions) => connectTo(server, transport, admission, wait);
   const redial = reconnect ? connect : options.redial;
-  const extensions = transport !== "unixgram";
+  const extensions = transport === "unixgram" ? false : options.extensions;
   return new Client(await connect({ signal }), { ...options, redial, extensions });
 }

@@ -60,5 +60,8 @@ export function clientSettings(options: ClientOptions): ClientSettings {
     helloTimeoutMs: options.helloTimeoutMs ?? 1000,
   };
   requireLimits(limits);
+  if (options.extensions === false && (options.token ?? options.tokenFile) !== undefined) {
+    throw new TypeError("a token without the extensions that it is told by");
+  }
   return { ...limits, ...admission(options), extensions: options.extensions ?? true };
 }

@@ -54,7 +54,6 @@ export type RemoteErrorCode =
   | "unknown-handler"
   | "handler"
   | "deadline"
-  | "cancelled"
   | "overloaded"
   | "too-large"
   | "closing"

@@ -28,6 +28,7 @@ export function unixgramPath(name: string): string {
 }
 
 function requireName(name: string): void {
+  if (typeof name !== "string") throw new TypeError("the name of a server is no text");
   if (name !== "" && name !== "." && name !== "..") return;
   throw new ConnectError("invalid-address", `the name ${JSON.stringify(name)} of a server`);
 }

@@ -7,8 +7,9 @@ import { requireLimit } from "../adapters/limits.ts";
 import type { Conn, Duplex, Listener, Transport, WaitOptions } from "../adapters/types.ts";
 import { listenAt } from "./_transport.ts";
 import { Served } from "./_served.ts";
+import { needsCredentials } from "./admission.ts";
+import { UdsError } from "./errors.ts";
 import { interceptedHandler, type ServerInterceptor } from "./interceptor.ts";
-import { HELLO } from "./_extension.ts";
 import {
   DESCRIBE,
   encodeDescription,
@@ -90,21 +91,21 @@ export class Server implements AsyncDisposable {
   /**
    * Adds a handler; `description` is what `describe()` tells of it.
    *
-   * @throws {TypeError} if there is one of that name, or the name is `uds.hello`
+   * @throws {TypeError} if there is one of that name, or it begins with `uds.`
    */
   register(name: string, handler: Handler, description?: MethodDescription): void {
-    this.#add(name, { call: handler, description });
+    this.#own(name, { call: handler, description });
   }
 
   /** Adds a handler of streams, to which clients of ours come by `stream()`. @throws {TypeError} as `register` */
   registerStream(name: string, handler: StreamHandler, description?: MethodDescription): void {
-    this.#add(name, { stream: handler, description });
+    this.#own(name, { stream: handler, description });
   }
 
   /** What handlers there are. From the first call on clients that ask by {@linkcode Client.describe} are told, too. */
   describe(): ServiceDescription {
     if (!this.#handlers.has(DESCRIBE)) {
-      this.register(DESCRIBE, () => encodeDescription(this.describe()));
+      this.#add(DESCRIBE, { call: () => encodeDescription(this.describe()) });
     }
     const handlers = [...this.#handlers].filter(([name]) => name !== DESCRIBE);
     return {
@@ -115,8 +116,16 @@ export class Server implements AsyncDisposable {
     };
   }
 
+  #own(name: string, handler: Registered): void {
+    if (name.startsWith("uds.")) throw new TypeError(`names like ${name} are reserved`);
+    this.#add(name, handler);
+  }
+
   #add(name: string, handler: Registered): void {
-    if (name === HELLO) throw new TypeError(`the name ${HELLO} is reserved`);
+    if (typeof name !== "string") throw new TypeError("the name of a handler is no text");
+    if (typeof (handler.call ?? handler.stream) !== "function") {
+      throw new TypeError(`the handler of ${JSON.stringify(name)} is no function`);
+    }
     if (this.#handlers.has(name)) {
       throw new TypeError(`cannot register name ${JSON.stringify(name)} twice`);
     }
@@ -127,9 +136,10 @@ export class Server implements AsyncDisposable {
    * Begins to listen at its name. A socket file is open to its owner alone, unless `mode` says otherwise.
    *
    * @throws {ConnectError} `in-use`, `permission`, ..., also of `tokenFile`; @throws {TypeError} if it has no name
-   * @throws {UdsError} `unsupported` for what cannot be had: `peerCred` here, a token over `unixgram`
+   * @throws {UdsError} `unsupported` for what cannot be had: `peerCred` here, a token over `unixgram`; `closed` after `close()`
    */
   async start({ signal }: WaitOptions = {}): Promise<void> {
+    this.#requireOpen();
     if (this.#name === undefined) throw new TypeError("this server has no name to listen at");
     // A file that is not there is told now, and not to clients.
     await this.#settings.token?.();
@@ -138,14 +148,33 @@ export class Server implements AsyncDisposable {
       mode: this.#mode,
       maxPeers: this.#settings.maxClients,
     });
-    this.serve(listener).catch(() => {});
+    // Closed meanwhile.
+    if (this.#closed) {
+      await listener.close();
+      this.#requireOpen();
+    }
+    this.serve(listener).catch((error) => this.#settings.onError?.(error));
   }
 
-  /** Serves whoever connects to a listener, which is closed with the server; resolves then, and rejects if the listener breaks. */
+  #requireOpen(): void {
+    if (this.#closed) throw new UdsError("closed", "the server is closed");
+  }
+
+  /**
+   * Serves whoever connects to a listener, which is closed with the server; resolves then, and rejects if the listener breaks. For `peerCred`
+   * its connections have to tell who is at the other end: Deno's do if it listens with `credentials: true`.
+   *
+   * @throws {UdsError} `unsupported` if `peerCred` is `require` and cannot be had here
+   */
   async serve(listener: Listener): Promise<void> {
+    needsCredentials(this.#settings);
     this.#listeners.add(listener);
-    if (this.#closed) return await listener.close();
-    for await (const conn of listener) this.serveConn(conn);
+    try {
+      if (this.#closed) return await listener.close();
+      for await (const conn of listener) this.serveConn(conn);
+    } finally {
+      this.#listeners.delete(listener);
+    }
   }
 
   /** Serves one connection, which is closed with the server. */

@@ -28,16 +28,22 @@ export interface ServerOptions extends AdmissionOptions {
   readonly idleMs?: number | undefined;
   /** How long a client may take to prove that it may call, in milliseconds: then its connection is ended. @default 5000 */
   readonly admissionTimeoutMs?: number | undefined;
-  /** Stand around each handler, the first one outermost. @default none */
+  /**
+   * Hears what nobody else is told of: that a listener broke under `start()`, that `tokenFile` cannot be read, what `authorize` threw.
+   * @default nobody
+   */
+  readonly onError?: ((error: unknown) => void) | undefined;
+  /** Stand around each handler, but not around calls of names that have none, the first one outermost. @default none */
   readonly interceptors?: readonly ServerInterceptor[] | undefined;
 }
 
-type LimitName = Exclude<keyof ServerOptions, keyof AdmissionOptions | "interceptors">;
+type LimitName = Exclude<keyof ServerOptions, keyof AdmissionOptions | "interceptors" | "onError">;
 
 /** The options, and the defaults of the others. */
 export interface ServerSettings extends Readonly<Record<LimitName, number>>, Admission {
   /** Whether clients may ask for our extensions; otherwise each answer goes in one datagram of Go's. */
   readonly extensions: boolean;
+  readonly onError: ServerOptions["onError"];
 }
 
 /** @throws {RangeError | TypeError} */
@@ -53,5 +59,5 @@ export function serverSettings(options: ServerOptions, extensions = true): Serve
     admissionTimeoutMs: options.admissionTimeoutMs ?? 5000,
   };
   requireLimits(limits);
-  return { ...limits, ...admission(options), extensions };
+  return { ...limits, ...admission(options), extensions, onError: options.onError };
 }

@@ -25,14 +25,21 @@ interface Ends {
   end(): Promise<void>;
 }
 
+/** The streams of a call, and when all that was given to them has left. */
+export interface OwnStream extends MessageStream {
+  /** Resolves when what was written is sent. */
+  written(): Promise<void>;
+}
+
 /** Makes streams of the two halves. Messages that are written have at most `maxMessage` bytes. */
 export function messageStream(
   send: SendHalf,
   receive: ReceiveHalf,
   maxMessage: number,
   ends: Ends,
-): MessageStream {
-  return { readable: readableOf(receive, ends), writable: writableOf(send, maxMessage, ends) };
+): OwnStream {
+  const writable = new MessageWritable(send, maxMessage, ends);
+  return { readable: readableOf(receive, ends), writable, written: () => writable.written() };
 }
 
 function readableOf(receive: ReceiveHalf, { cancel }: Ends): ReadableStream<Uint8Array> {
@@ -69,30 +76,66 @@ function readableOf(receive: ReceiveHalf, { cancel }: Ends): ReadableStream<Uint
   }, { highWaterMark: 0 });
 }
 
-function writableOf(
-  send: SendHalf,
-  maxMessage: number,
-  { abort, end }: Ends,
-): WritableStream<Uint8Array> {
-  return new WritableStream<Uint8Array>({
-    start(controller) {
-      send.onFail = (error) => controller.error(error);
-    },
-    async write(message) {
-      if (message instanceof Uint8Array && message.length <= maxMessage) {
-        return await send.write(message);
-      }
-      const error = message instanceof Uint8Array
-        ? new UdsError(
-          "too-large",
-          `a message of ${message.length} bytes, and at most ${maxMessage} go`,
-        )
-        : new TypeError("a message is no bytes");
-      // Without it, nobody can tell what the other messages are worth.
-      abort(error);
-      throw error;
-    },
-    close: end,
-    abort,
-  });
+/** A writable whose writes may be left alone: who waits for none hears by the signal of the call, and by the next write, of its end. */
+class MessageWritable extends WritableStream<Uint8Array> {
+  readonly #queue: { messages: number; failed: boolean; whenEmpty: (() => void)[] };
+
+  constructor(send: SendHalf, maxMessage: number, { abort, end }: Ends) {
+    const queue = { messages: 0, failed: false, whenEmpty: [] as (() => void)[] };
+    const empty = () => {
+      for (const resolve of queue.whenEmpty.splice(0)) resolve();
+    };
+    super({
+      start(controller) {
+        send.onFail = (error) => {
+          controller.error(error);
+          queue.failed = true;
+          empty();
+        };
+      },
+      async write(message) {
+        if (message instanceof Uint8Array && message.length <= maxMessage) {
+          await send.write(message);
+          if (--queue.messages === 0) empty();
+          return;
+        }
+        const error = message instanceof Uint8Array
+          ? new UdsError(
+            "too-large",
+            `a message of ${message.length} bytes, and at most ${maxMessage} go`,
+          )
+          : new TypeError("a message is no bytes");
+        // Without it, nobody can tell what the other messages are worth.
+        abort(error);
+        throw error;
+      },
+      close: end,
+      abort,
+    }, {
+      highWaterMark: 1,
+      size() {
+        queue.messages++;
+        return 1;
+      },
+    });
+    this.#queue = queue;
+  }
+
+  /** Resolves when what was written is sent, or never will be. */
+  written(): Promise<void> {
+    if (this.#queue.messages === 0 || this.#queue.failed) return Promise.resolve();
+    return new Promise((resolve) => this.#queue.whenEmpty.push(resolve));
+  }
+
+  override getWriter(): WritableStreamDefaultWriter<Uint8Array> {
+    const writer = super.getWriter();
+    const quiet = <T>(promise: Promise<T>): Promise<T> => {
+      promise.catch(() => {});
+      return promise;
+    };
+    const [write, close] = [writer.write.bind(writer), writer.close.bind(writer)];
+    writer.write = (message) => quiet(write(message));
+    writer.close = () => quiet(close());
+    return writer;
+  }
 }
