@@ -17,7 +17,7 @@ import { GREETING } from "./ovpn_fake.ts";
 
 const read = (path: string): string => readFileSync(new URL(`../${path}`, import.meta.url), "utf8");
 
-for (const name of ["watch_deno", "status_bun", "dial_in_node"]) {
+for (const name of ["watch_deno", "status_bun", "dial_in_node", "clock"]) {
   test(`the README shows examples/${name}.ts`, () => {
     assert(read("README.md").includes("```ts ignore\n" + read(`examples/${name}.ts`) + "```"));
   });
@@ -143,5 +143,25 @@ test("examples/dial_in_node.ts manages who dials in", {
   await program.printed(/77 CONNECTED/);
   assertEquals(await program.stop(), 0);
   assert(!existsSync(path), "the socket file is gone");
+  rmSync(directory, { recursive: true });
+});
+
+test("examples/clock.ts serves, and asks", { timeout: 30_000 }, async () => {
+  const directory = mkdtempSync(join(tmpdir(), "trunkline-"));
+  const path = join(directory, "clock.sock");
+  const told = "--allow-read=$DIR --allow-write=$DIR --allow-net";
+  assert(read("README.md").includes(told));
+  const flags = RUNTIME === "deno"
+    ? ["run", "--no-prompt", ...told.replaceAll("$DIR", directory).split(" ")]
+    : [];
+  const server = start([...flags, "examples/clock.ts", "serve", path]);
+  await server.printed(/Listening on/);
+  const client = start([...flags, "examples/clock.ts", "ask", path]);
+  await client.printed(/\d+:\d+:\d+ [AP]M\ntick 1\ntick 2\ntick 3\n/);
+  await client.stop();
+  const code = await server.stop();
+  // Deno's own end by a signal may come before ours.
+  assert(code === 0 || RUNTIME === "deno", `${code}`);
+  if (code === 0) assert(!existsSync(path), "the socket file is gone");
   rmSync(directory, { recursive: true });
 });
