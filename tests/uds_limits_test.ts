@@ -310,7 +310,7 @@ test("a server that takes no token gets no call, the second time neither", async
 
 test("calls that were given up, but not read by the server, are no more than maxBuffered", async () => {
   const [ours] = connPair();
-  const client = new Client(ours, { timeoutMs: 2, maxMessage: 60_000, maxPending: 4 });
+  const client = new Client(ours, { timeoutMs: 2, maxBuffered: 120_000, maxPending: 4 });
   const codes = new Set<string>();
   for (let i = 0; i < 60; i++) {
     codes.add((await rejection(client.call("x", new Uint8Array(60_000)))).code);

@@ -6,7 +6,7 @@
 import { requireLimits } from "../adapters/limits.ts";
 import type { Redial } from "./_connection.ts";
 import { type Admission, admission, type AdmissionOptions } from "./admission.ts";
-import { DEFAULT_MAX_MESSAGE } from "./decoder.ts";
+import { DEFAULT_MAX_MESSAGE, LEAST_BUFFERED } from "./decoder.ts";
 import type { ClientInterceptor } from "./interceptor.ts";
 
 /** Options of {@linkcode Client} and {@linkcode dialServer}. */
@@ -17,7 +17,7 @@ export interface ClientOptions extends AdmissionOptions {
   readonly maxMessage?: number | undefined;
   /** How many calls may wait for an answer: one more is `overloaded`. @default 16384 */
   readonly maxPending?: number | undefined;
-  /** How much of answers that come in pieces is kept at once, in bytes: more wait in the server. @default twice maxMessage */
+  /** How much of answers that come in pieces is kept at once, in bytes: more wait in the server. @default twice maxMessage, and at least 16777216 (16 MiB) */
   readonly maxBuffered?: number | undefined;
   /** How often a sign of life is sent, in milliseconds: servers drop who says nothing for 30 s. @default 10000 */
   readonly keepAliveMs?: number | undefined;
@@ -55,7 +55,7 @@ export function clientSettings(options: ClientOptions): ClientSettings {
     timeoutMs: options.timeoutMs ?? 30_000,
     maxMessage,
     maxPending: options.maxPending ?? 16_384,
-    maxBuffered: options.maxBuffered ?? 2 * maxMessage,
+    maxBuffered: options.maxBuffered ?? Math.max(2 * maxMessage, LEAST_BUFFERED),
     keepAliveMs: options.keepAliveMs ?? 10_000,
     helloTimeoutMs: options.helloTimeoutMs ?? 1000,
   };

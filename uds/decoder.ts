@@ -18,6 +18,9 @@ import {
 /** The default of `maxMessage`. */
 export const DEFAULT_MAX_MESSAGE: number = 64 * MIB;
 
+/** The default of `maxBuffered` for small ones: many calls at once are none too many. */
+export const LEAST_BUFFERED: number = 16 * 1024 * 1024;
+
 /** Options of the decoders. */
 export interface DecoderOptions extends DecodeOptions {
   /** How large a message may be, in bytes without its size. @default 67108864 (64 MiB) */

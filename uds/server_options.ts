@@ -5,7 +5,7 @@
  */
 import { requireLimits } from "../adapters/limits.ts";
 import { type Admission, admission, type AdmissionOptions } from "./admission.ts";
-import { DEFAULT_MAX_MESSAGE } from "./decoder.ts";
+import { DEFAULT_MAX_MESSAGE, LEAST_BUFFERED } from "./decoder.ts";
 import type { ServerInterceptor } from "./interceptor.ts";
 
 /** Options of {@linkcode Server}. */
@@ -15,7 +15,7 @@ export interface ServerOptions extends AdmissionOptions {
   /**
    * How much is kept at once for each client, in bytes: of requests that come in pieces, where more wait in the client; again, of those that
    * wait for their turn, where more are `overloaded`; and of answers that the client does not take, where no more calls are begun.
-   * @default twice maxMessage
+   * @default twice maxMessage, and at least 16777216 (16 MiB)
    */
   readonly maxBuffered?: number | undefined;
   /** How many calls of a client are handled at a time. @default 1024 */
@@ -51,7 +51,7 @@ export function serverSettings(options: ServerOptions, extensions = true): Serve
   const maxMessage = options.maxMessage ?? DEFAULT_MAX_MESSAGE;
   const limits = {
     maxMessage,
-    maxBuffered: options.maxBuffered ?? 2 * maxMessage,
+    maxBuffered: options.maxBuffered ?? Math.max(2 * maxMessage, LEAST_BUFFERED),
     maxConcurrent: options.maxConcurrent ?? 1024,
     maxQueued: options.maxQueued ?? 1024,
     maxClients: options.maxClients ?? 1024,
