@@ -6,6 +6,7 @@
 import type { Conn, Duplex } from "../adapters/types.ts";
 import { ConnectError } from "../adapters/types.ts";
 import { wrapConn } from "../adapters/wrap.ts";
+import { GoSplitter } from "./_go_splitter.ts";
 import { Sender } from "./_sender.ts";
 import { MessageSplitter } from "./decoder.ts";
 import { UdsError } from "./errors.ts";
@@ -26,20 +27,31 @@ export interface LinkHandler {
   busy?(): Promise<void> | undefined;
 }
 
+/** How messages are read. */
+export interface LinkOptions {
+  /** Whether as by the Go package's server, which overlooks the size. @default false */
+  readonly asGo?: boolean;
+}
+
 /** A connection of a client or a server. */
 export class Link {
   readonly conn: Conn;
   readonly sender: Sender;
   /** When something was last heard, by `performance.now()`. */
   heardAt: number = performance.now();
-  readonly #splitter: MessageSplitter;
+  readonly #splitter: MessageSplitter | GoSplitter;
   readonly #handler: LinkHandler;
   #over = false;
   /** What comes is of no interest any more. */
   #closing = false;
 
-  constructor(duplex: Duplex | Conn, maxMessage: number, handler: LinkHandler) {
-    this.#splitter = new MessageSplitter(maxMessage + ENVELOPE_BYTES);
+  constructor(
+    duplex: Duplex | Conn,
+    maxMessage: number,
+    handler: LinkHandler,
+    { asGo = false }: LinkOptions = {},
+  ) {
+    this.#splitter = new (asGo ? GoSplitter : MessageSplitter)(maxMessage + ENVELOPE_BYTES);
     this.#handler = handler;
     this.conn = wrapConn(duplex);
     this.sender = new Sender(this.conn, (error) => this.fail(error));

@@ -97,7 +97,7 @@ export class Served {
       onEnd: (error) => this.#onEnd(error),
       // A client that does not read its answers is not read, either.
       busy: () => this.#busy(),
-    });
+    }, { asGo: !settings.extensions });
     this.#gate = new Gate(settings, () => this.#link.close());
     this.#watchIdle();
     this.#meet();
