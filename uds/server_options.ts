@@ -41,7 +41,7 @@ type LimitName = Exclude<keyof ServerOptions, keyof AdmissionOptions | "intercep
 
 /** The options, and the defaults of the others. */
 export interface ServerSettings extends Readonly<Record<LimitName, number>>, Admission {
-  /** Whether clients may ask for our extensions; otherwise each answer goes in one datagram of Go's. */
+  /** Whether clients may ask for our extensions; otherwise requests are read as Go does, and each answer goes in one datagram of Go's. */
   readonly extensions: boolean;
   readonly onError: ServerOptions["onError"];
 }
