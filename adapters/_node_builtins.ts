@@ -24,8 +24,6 @@ export interface NodeSocket extends Emitter {
   readonly destroyed: boolean;
   readonly _handle?: { readonly fd?: number } | null;
   read(): Uint8Array | null;
-  pause(): void;
-  resume(): void;
   write(bytes: Uint8Array, done: (error?: Error | null) => void): boolean;
   cork(): void;
   uncork(): void;

@@ -10,10 +10,6 @@ import type { RawSocket } from "./_socket_conn.ts";
 import { inetAddress } from "./address.ts";
 import type { Address, PeerCredentials, TlsInfo } from "./types.ts";
 
-/** Unread bytes at which the socket is paused, and down to which they must be read before it goes on. */
-const PAUSE_BYTES = 256 * 1024;
-const RESUME_BYTES = 64 * 1024;
-
 /** The path of a unix socket's ends, which node does not tell. */
 export interface SocketPath {
   readonly local?: string;
@@ -31,9 +27,6 @@ export class NodeRawSocket implements RawSocket {
   readonly tls: TlsInfo | undefined;
   readonly #socket: NodeSocket;
   readonly #waiting: ((yes: boolean) => void) | undefined;
-  readonly #chunks: Uint8Array[] = [];
-  #unread = 0;
-  #paused = false;
   #ended = false;
   #shutting = false;
   #error: Error | undefined;
@@ -52,15 +45,7 @@ export class NodeRawSocket implements RawSocket {
       : address(socket.remoteAddress, socket.remotePort);
     this.tls = tlsInfo(socket);
     const wake = () => this.#wake?.();
-    socket.on("data", (chunk: Uint8Array) => {
-      this.#chunks.push(new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.byteLength));
-      this.#unread += chunk.byteLength;
-      if (this.#unread >= PAUSE_BYTES && !this.#paused) {
-        this.#paused = true;
-        socket.pause();
-      }
-      wake();
-    });
+    socket.on("readable", wake);
     socket.on("end", () => {
       this.#ended = true;
       wake();
@@ -78,15 +63,9 @@ export class NodeRawSocket implements RawSocket {
 
   async read(): Promise<Uint8Array | null> {
     for (;;) {
-      const chunk = this.#chunks.shift();
-      if (chunk !== undefined) {
-        this.#unread -= chunk.byteLength;
-        if (this.#paused && this.#unread <= RESUME_BYTES) {
-          this.#paused = false;
-          this.#socket.resume();
-        }
-        return chunk;
-      }
+      const chunk = this.#socket.read();
+      // A plain view: Buffer's own slice() would share memory where Uint8Array's copies.
+      if (chunk !== null) return new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.byteLength);
       if (this.#ended) return null;
       if (this.#error !== undefined) throw this.#error;
       await new Promise<void>((resolve) => {

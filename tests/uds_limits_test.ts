@@ -416,3 +416,71 @@ test("a runtime directory that others can enter is refused", async () => {
     rmSync(directory, { recursive: true });
   }
 });
+
+test("no call is made before its server was admitted, however long that takes", async () => {
+  const [ours, theirs] = connPair();
+  const admission = Promise.withResolvers<boolean>();
+  const authorize = () => admission.promise;
+  const client = new Client(ours, { peerCred: "try", helloTimeoutMs: 5, authorize });
+  let heard = 0;
+  theirs.read().then((chunk) => heard += chunk?.length ?? 0, () => {});
+  const calls = [{}, { timeoutMs: 20_000 }, { metadata: {} }].map((options) =>
+    rejection(client.call("secret", bytes("secret"), options))
+  );
+  await sleep(50);
+  admission.resolve(false);
+  for (const error of await Promise.all(calls)) assertEquals(error.code, "unauthorized");
+  assertEquals(heard, 0);
+  theirs.abort();
+  await client.close();
+});
+
+test("a handler that writes behind its own close() has done with it", async () => {
+  const { client, server, close } = start();
+  server.registerStream("Behind", ({ writable }) => {
+    const writer = writable.getWriter();
+    writer.write(bytes("a"));
+    writer.close();
+    writer.write(bytes("b"));
+  });
+  const { readable } = await client.stream("Behind", { timeoutMs: 20_000 });
+  assertEquals(await Array.fromAsync(readable), [bytes("a")]);
+  await close();
+});
+
+test("a client that closes while it connects again leaves no connection", async () => {
+  for (let turns = 0; turns < 8; turns++) {
+    const dialed = Promise.withResolvers<ReturnType<typeof connPair>[0]>();
+    const [ours, gone] = connPair();
+    const [next, theirs] = connPair();
+    const client = new Client(ours, { redial: () => dialed.promise });
+    gone.abort();
+    await client.call("x").catch(() => {});
+    const call = rejection(client.call("x"));
+    await sleep(0);
+    dialed.resolve(next);
+    for (let i = 0; i < turns; i++) await Promise.resolve();
+    await client.close();
+    assertEquals((await call).code, "closed");
+    assertEquals((await rejection(client.call("x"))).code, "closed");
+    // The other end of what was dialed hears of its end, if it was used at all.
+    while (await theirs.read().catch(() => null) !== null);
+    theirs.abort();
+  }
+});
+
+test("a reader hears of a failure behind what it has read", async () => {
+  const { client, server, close } = start();
+  server.registerStream("Two", async ({ writable }) => {
+    const writer = writable.getWriter();
+    await writer.write(bytes("a"));
+    await writer.write(bytes("b"));
+    throw new Error("no luck");
+  });
+  const { readable } = await client.stream("Two");
+  const reader = readable.getReader();
+  await reader.read();
+  await reader.read();
+  assertEquals((await rejection(reader.closed)).message, "handler(Two) error: no luck");
+  await close();
+});

@@ -11,6 +11,7 @@ import {
   decodeWindow,
   encodeCallHeader,
   HELLO,
+  type Metadata,
   MORE,
   NO_METADATA,
   STREAM,
@@ -40,7 +41,7 @@ import {
 /** How long what is queued may take to leave at the end: nobody waits for the answers. */
 const CLOSE_MS = 1000;
 const EMPTY = new Uint8Array();
-const DECODER = new TextDecoder();
+const DECODER = new TextDecoder("utf-8", { ignoreBOM: true });
 const HELLO_NAME = new TextEncoder().encode(HELLO);
 
 /** One for each connection. */
@@ -309,11 +310,13 @@ export class Caller {
     // A large answer that could not come in pieces: the next ones should.
     if (data.length > CHUNK_BYTES) this.#greeting.soon();
     requireNoStream(id, pending);
+    this.#resolve(id, pending, data, NO_METADATA);
+  }
+
+  #resolve(id: number, pending: Pending, data: Uint8Array, metadata: Metadata): void {
     this.#pending.delete(id);
-    if (data.length <= this.#settings.maxMessage) {
-      return pending.resolve(data, NO_METADATA);
-    }
     const { maxMessage } = this.#settings;
+    if (data.length <= maxMessage) return pending.resolve(data, metadata);
     const text =
       `${pending.name}: an answer of ${data.length} bytes, and at most ${maxMessage} come`;
     this.#settle(pending, new UdsError("too-large", text));
@@ -342,10 +345,7 @@ export class Caller {
       case TYPE.REPLY: {
         const [{ flags, metadata }, rest] = decodeReply(data);
         requireNoStream(id, pending);
-        if ((flags & MORE) === 0) {
-          this.#pending.delete(id);
-          return pending.resolve(rest, metadata);
-        }
+        if ((flags & MORE) === 0) return this.#resolve(id, pending, rest, metadata);
         const receive = this.#receive(id);
         pending.receive = receive;
         receive.read().then((whole) => {

@@ -69,9 +69,13 @@ export class Connection {
     signal.addEventListener("abort", onStop, { once: true });
     try {
       const dialed = redial({ signal });
-      // One that does not heed the signal.
-      dialed.then((duplex) => signal.aborted && wrapConn(duplex).abort(), () => {});
-      return this.#caller = this.#use(await Promise.race([dialed, stopped.promise]));
+      // One that does not heed the signal, or was faster.
+      const use = (duplex: Duplex | Conn) => {
+        if (!signal.aborted) return this.#use(duplex);
+        wrapConn(duplex).abort();
+        throw signal.reason;
+      };
+      return this.#caller = await Promise.race([dialed.then(use), stopped.promise]);
     } catch (cause) {
       if (signal.aborted) throw new UdsError("closed", "the client is closed");
       throw new UdsError("connection", "there is no connection to the server", { cause });

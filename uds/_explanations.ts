@@ -18,6 +18,7 @@ export class Explanations {
 
   /** Keeps what is behind the answer to a call. */
   add(id: Uint, failure: Failure): void {
+    this.forget(id);
     this.#failures.set(id, failure);
     this.#bytes += sizeOf(failure);
     while (this.#failures.size > MAX_EXPLANATIONS || this.#bytes > MAX_KEPT_BYTES) {

@@ -79,7 +79,7 @@ export interface FailureHeader {
 }
 
 const ENCODER = new TextEncoder();
-const DECODER = new TextDecoder();
+const DECODER = new TextDecoder("utf-8", { ignoreBOM: true });
 /** None: one object, so that it is seen at once that there is nothing to write. */
 export const NO_METADATA: Metadata = Object.freeze(Object.create(null));
 const NOTHING_BYTES = new Uint8Array([0]);

@@ -79,6 +79,8 @@ export class Greeting {
   }
 
   async #wait(): Promise<void> {
+    // Its time begins when it may be asked at all.
+    await this.#asker.ready();
     let timer: ReturnType<typeof setTimeout> | undefined;
     const late = new Promise<void>((resolve) => {
       timer = setTimeout(resolve, this.#settings.helloTimeoutMs);

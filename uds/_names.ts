@@ -4,7 +4,7 @@
  * @module
  */
 
-const DECODER = new TextDecoder();
+const DECODER = new TextDecoder("utf-8", { ignoreBOM: true });
 /** Places, each for one name. */
 const PLACES = 64;
 

@@ -7,6 +7,7 @@ import { PIECE_BYTES, TYPE, uint } from "./_extension.ts";
 import { WINDOW_BYTES } from "./_send_half.ts";
 import type { Sender } from "./_sender.ts";
 import type { Uint } from "./_uvarint.ts";
+import { kept } from "./decoder.ts";
 import { UdsError } from "./errors.ts";
 
 /** Less is not worth a message. */
@@ -131,7 +132,7 @@ export class ReceiveHalf {
     this.#partBytes = this.#partHeld = 0;
     this.#assembly.set(this, 0);
     const waiter = this.#waiters.shift();
-    if (waiter === undefined) this.#unread.push({ message, held });
+    if (waiter === undefined) this.#unread.push({ message: kept(message), held });
     else {
       waiter.resolve(message);
       this.#grant(held);
@@ -204,6 +205,9 @@ export class ReceiveHalf {
     if (next !== undefined) {
       this.#grant(next.held);
       this.resume();
+      // After who reads has it.
+      const error = this.#error;
+      if (error !== undefined && this.readOut) queueMicrotask(() => this.onOver?.(error));
       return Promise.resolve(next.message);
     }
     if (this.#error !== undefined) return Promise.reject(this.#error);

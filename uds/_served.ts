@@ -44,6 +44,7 @@ import {
   SERVER_ERROR,
   ServerMsg,
 } from "./message.ts";
+import { kept } from "./decoder.ts";
 import { messageStream } from "./stream.ts";
 import type { ServerSettings } from "./server_options.ts";
 
@@ -274,6 +275,7 @@ export class Served {
 
   /** Answers a call in the place of its handler, which is told. */
   #end(open: Open, error: RemoteError): void {
+    if (this.#open.get(open.request.id) !== open) return;
     this.#answerError(open, error);
     this.#finish(open, error);
   }
@@ -286,10 +288,9 @@ export class Served {
   }
 
   #start(open: Open): void {
-    if (this.#queue.size === 0 && !this.#waits()) {
-      return this.#run(open);
-    }
-    const { id, data } = open.request;
+    if (this.#queue.size === 0 && !this.#waits()) return this.#run(open);
+    const { id, handlerBytes, data } = open.request;
+    open.request = new ClientMsg({ id, handler: kept(handlerBytes), data: kept(data) });
     this.#queue.set(id, open);
     this.#queuedBytes += data.length;
     this.#next();
@@ -454,6 +455,7 @@ export class Served {
   /** A call is over: with a `reason` its handler is told that nobody waits any more. */
   #finish(open: Open, reason?: Error): void {
     const { id } = open.request;
+    if (this.#open.get(id) !== open) return;
     this.#open.delete(id);
     this.#unqueue(open);
     if (open.answerBytes > 0) {

@@ -43,7 +43,7 @@ export interface DialServerOptions extends ClientOptions, WaitOptions {
 }
 
 const ENCODER = new TextEncoder();
-const DECODER = new TextDecoder();
+const DECODER = new TextDecoder("utf-8", { ignoreBOM: true });
 const EMPTY = new Uint8Array();
 const NO_OPTIONS: CallOptions = {};
 /** How many names of handlers are kept encoded. */
@@ -78,7 +78,8 @@ export class Client implements AsyncDisposable {
   }
 
   /**
-   * Calls a handler, and gives its answer. `data` must not change before that.
+   * Calls a handler, and gives its answer, as a view of memory that others share: `slice()` it before its buffer is transferred. `data` must
+   * not change before that.
    *
    * @throws {TypeError | RangeError} for what cannot be sent
    * @throws {RemoteError} for an answer that is an error

@@ -18,6 +18,11 @@ import {
 /** The default of `maxMessage`. */
 export const DEFAULT_MAX_MESSAGE: number = 64 * MIB;
 
+/** A message that will stay: it must not hold the memory of all that was read together with it. */
+export function kept(message: Uint8Array): Uint8Array {
+  return message.length * 4 < message.buffer.byteLength ? message.slice() : message;
+}
+
 /** The default of `maxBuffered` for small ones: many calls at once are none too many. */
 export const LEAST_BUFFERED: number = 16 * 1024 * 1024;
 

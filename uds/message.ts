@@ -74,7 +74,7 @@ export class ClientMsg {
   readonly id: Uint;
   /** What it is. */
   readonly type: Uint;
-  /** What the handler gets. */
+  /** What the handler gets. In one that came it is a view of memory that others share: `slice()` it before its buffer is transferred. */
   readonly data: Uint8Array;
   /** The name of the handler as bytes. */
   readonly handlerBytes: Uint8Array;
@@ -122,7 +122,7 @@ export class ServerMsg {
   readonly id: Uint;
   /** What it is. */
   readonly type: Uint;
-  /** The answer, or the text of an error. */
+  /** The answer, or the text of an error; a view as that of a {@linkcode ClientMsg}. */
   readonly data: Uint8Array;
 
   /** Makes a message. What cannot be encoded throws there. */

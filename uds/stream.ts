@@ -9,7 +9,7 @@ import { UdsError } from "./errors.ts";
 
 /** Messages in both directions: a chunk is a message, and stays one. */
 export interface MessageStream {
-  /** The messages of the other side, until it ends its direction. A client that cancels it ends the call; a handler only reads no more. */
+  /** The messages of the other side, as views of memory that others share (`slice()` what is transferred or kept for long), until it ends its direction. A client that cancels it ends the call; a handler only reads no more. */
   readonly readable: ReadableStream<Uint8Array>;
   /** Messages to the other side. Closing it ends this direction, aborting it ends the call. */
   readonly writable: WritableStream<Uint8Array>;
@@ -109,7 +109,12 @@ class MessageWritable extends WritableStream<Uint8Array> {
         abort(error);
         throw error;
       },
-      close: end,
+      close() {
+        // What is written behind it was counted, and is refused.
+        queue.messages = 0;
+        empty();
+        return end();
+      },
       abort,
     }, {
       highWaterMark: 1,
