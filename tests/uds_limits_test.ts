@@ -454,6 +454,11 @@ test("a client that closes while it connects again leaves no connection", async 
     const [ours, gone] = connPair();
     const [next, theirs] = connPair();
     const client = new Client(ours, { redial: () => dialed.promise });
+    // Hears of the end of what was dialed, whether it was used or not.
+    const ended = (async () => {
+      while (await theirs.read().catch(() => null) !== null);
+      theirs.abort();
+    })();
     gone.abort();
     await client.call("x").catch(() => {});
     const call = rejection(client.call("x"));
@@ -463,9 +468,7 @@ test("a client that closes while it connects again leaves no connection", async 
     await client.close();
     assertEquals((await call).code, "closed");
     assertEquals((await rejection(client.call("x"))).code, "closed");
-    // The other end of what was dialed hears of its end, if it was used at all.
-    while (await theirs.read().catch(() => null) !== null);
-    theirs.abort();
+    await ended;
   }
 });
 
