@@ -34,6 +34,8 @@ export interface DecoderOptions extends DecodeOptions {
 
 /** Room for a message of which only the beginning is there; it doubles as more comes. */
 const FIRST_ROOM = 4096;
+/** A message of this size has all of its room at once: pieces of large ones are no larger. */
+const WHOLE_ROOM = 68 * 1024;
 const NOTHING = new Uint8Array();
 
 /**
@@ -105,7 +107,8 @@ export class MessageSplitter {
   #gather(part: Uint8Array, need: number): boolean {
     const have = this.#have + part.length;
     if (have > this.#room.length) {
-      const room = new Uint8Array(Math.min(need, Math.max(FIRST_ROOM, 2 * have)));
+      const grown = Math.min(need, Math.max(FIRST_ROOM, 2 * have));
+      const room = new Uint8Array(need <= WHOLE_ROOM ? need : grown);
       room.set(this.#room.subarray(0, this.#have));
       this.#room = room;
     }
