@@ -71,6 +71,8 @@ export async function startChild(
   const line = await new Promise<string>((resolve, reject) => {
     child.stdout.setEncoding("utf8").once("data", (it: string) => resolve(it.trim()));
     exited.then((code) => reject(new Error(`the child has ended with ${code}`)));
+    // Another user may not even start it.
+    child.once("error", reject);
   });
   return { process: child, line, exited };
 }
