@@ -21,12 +21,10 @@
  * @module
  */
 import { fromSodium, type SodiumLike } from "@trunkline/sockets/mux";
-import { type ChildProcess, spawn } from "node:child_process";
 import { resolve } from "node:path";
 import process from "node:process";
-import { createInterface } from "node:readline";
-import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { AgentProcess } from "./agent_process.ts";
 import { median, positive, runtimeName } from "./figures.ts";
 import { type Answer, type Command, runClient, runServer } from "./mux_agent.ts";
 import { http2 } from "./mux_http2.ts";
@@ -97,41 +95,10 @@ function stacksOf(peers: string | undefined): readonly Stack[] {
   return stacks;
 }
 
-/** A process of ours that is told what to do. */
-class Agent {
-  readonly #process: ChildProcess;
-  readonly #lines: AsyncIterator<string>;
-  readonly #exited: Promise<unknown>;
+type Agent = AgentProcess<Command>;
 
-  constructor(role: string, stack: Stack, peers: string | undefined, port = 0) {
-    const file = fileURLToPath(import.meta.url);
-    const runtime = process.versions.deno ? ["run", "-A"] : process.execArgv;
-    const job = JSON.stringify({ role, stack: stack.name, port });
-    const args = [...runtime, file, `--agent=${job}`, ...(peers ? [`--peers=${peers}`] : [])];
-    this.#process = spawn(process.execPath, args, { stdio: ["pipe", "pipe", "inherit"] });
-    this.#exited = new Promise((resolve) => this.#process.once("exit", resolve));
-    this.#lines = createInterface({ input: this.#process.stdout! })[Symbol.asyncIterator]();
-  }
-
-  async answer(): Promise<Answer> {
-    const { done, value } = await this.#lines.next();
-    if (done) throw new Error("the process ended");
-    return JSON.parse(value);
-  }
-
-  ask(command: Command): Promise<Answer> {
-    this.#process.stdin!.write(`${JSON.stringify(command)}\n`);
-    return this.answer();
-  }
-
-  kill(): void {
-    this.#process.kill("SIGKILL");
-  }
-
-  async end(): Promise<void> {
-    this.#process.stdin!.end();
-    await this.#exited;
-  }
+function agent(role: string, stack: Stack, peers: string | undefined, port = 0): Agent {
+  return new AgentProcess(import.meta.url, { role, stack: stack.name, port }, peers);
 }
 
 async function sample(
@@ -141,7 +108,7 @@ async function sample(
   quick: boolean,
   peers: string | undefined,
 ): Promise<Answer | undefined> {
-  const server = new Agent("server", stack, peers);
+  const server = agent("server", stack, peers);
   let client: Agent | undefined;
   const limit = setTimeout(() => {
     server.kill();
@@ -149,7 +116,7 @@ async function sample(
   }, SAMPLE_LIMIT_MS);
   try {
     const { port } = await server.answer();
-    client = new Agent("client", stack, peers, port);
+    client = agent("client", stack, peers, port);
     await client.answer();
     return await measure(client, server, kind, streams, quick);
   } catch (error) {

@@ -19,14 +19,11 @@
  *
  * @module
  */
-import { type ChildProcess, spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import process from "node:process";
-import { createInterface } from "node:readline";
-import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { AgentProcess } from "./agent_process.ts";
 import { median, positive, runtimeName } from "./figures.ts";
 import { type Answer, type Command, runClient, runServer } from "./uds_agent.ts";
 import { ours } from "./uds_ours.ts";
@@ -61,51 +58,15 @@ const STACKS: readonly Stack[] = [
   ...(peers === undefined ? [] : peerStacks(peers)),
 ];
 
-/** A process of ours that is told what to do. */
-class Agent {
-  readonly #process: ChildProcess;
-  readonly #lines: AsyncIterator<string>;
-  readonly #exited: Promise<unknown>;
-
-  constructor(role: "server" | "client", stack: Stack, path: string) {
-    const job = JSON.stringify({ role, stack: stack.name, path });
-    this.#process = spawn(process.execPath, [
-      ...(process.versions.deno ? ["run", "-A"] : process.execArgv),
-      fileURLToPath(import.meta.url),
-      `--agent=${job}`,
-      ...(peers === undefined ? [] : [`--peers=${peers}`]),
-    ], { stdio: ["pipe", "pipe", "inherit"] });
-    this.#exited = new Promise((resolve) => this.#process.once("exit", resolve));
-    this.#lines = createInterface({ input: this.#process.stdout! })[Symbol.asyncIterator]();
-  }
-
-  async answer(): Promise<Answer> {
-    const { done, value } = await this.#lines.next();
-    if (done) throw new Error("the process ended");
-    return JSON.parse(value);
-  }
-
-  ask(command: Command): Promise<Answer> {
-    this.#process.stdin!.write(`${JSON.stringify(command)}\n`);
-    return this.answer();
-  }
-
-  kill(): void {
-    this.#process.kill("SIGKILL");
-  }
-
-  async end(): Promise<void> {
-    this.#process.stdin!.end();
-    await this.#exited;
-  }
-}
+type Agent = AgentProcess<Command>;
 
 async function sample(stack: Stack, size: number, inFlight: number): Promise<Answer | undefined> {
   const directory = mkdtempSync(join(tmpdir(), "uds-bench-"));
   const path = join(directory, "socket");
   const agents: Agent[] = [];
   const start = async (role: "server" | "client") => {
-    const agent = new Agent(role, stack, path);
+    const job = { role, stack: stack.name, path };
+    const agent: Agent = new AgentProcess(import.meta.url, job, peers);
     agents.unshift(agent);
     await agent.answer();
     return agent;
