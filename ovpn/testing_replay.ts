@@ -6,6 +6,7 @@
 import { auto } from "../adapters/auto.ts";
 import type { Address, Conn, Duplex, Transport, WaitOptions } from "../adapters/types.ts";
 import { wrapConn } from "../adapters/wrap.ts";
+import { pause } from "./_pause.ts";
 import { lexCommand } from "./command.ts";
 import { bytesOf, type Recording } from "./testing_recording.ts";
 
@@ -93,9 +94,10 @@ async function replay(
   let expected = "";
   let now = 0;
   for (const step of greetingFirst(recording)) {
-    const pause = (step.at - now) * timeScale;
+    const wait = (step.at - now) * timeScale;
     now = step.at;
-    if (step.from === "daemon" && pause > 0) await sleep(pause, signal);
+    // Ends early by `signal`; the connection tells that then.
+    if (step.from === "daemon" && wait > 0) await pause(wait, signal);
     if (step.end) return;
     const bytes = bytesOf(step);
     if (step.from === "daemon") {
@@ -111,19 +113,6 @@ async function replay(
   if (surplus !== undefined) {
     throw new ReplayError("the manager sends more than was recorded", undefined, surplus);
   }
-}
-
-/** Ends early by `signal`; the connection tells that then. */
-function sleep(ms: number, signal: AbortSignal | undefined): Promise<void> {
-  return new Promise((resolve) => {
-    const done = () => {
-      clearTimeout(timer);
-      signal?.removeEventListener("abort", done);
-      resolve();
-    };
-    const timer = setTimeout(done, ms);
-    signal?.addEventListener("abort", done, { once: true });
-  });
 }
 
 /** OpenVPN greets unasked, and this package waits for that; a recorded manager may have been faster. */
