@@ -40,6 +40,7 @@ import {
 
 /** How long what is queued may take to leave at the end: nobody waits for the answers. */
 const CLOSE_MS = 1000;
+const WITH_EXTENSIONS = { extensions: true };
 const EMPTY = new Uint8Array();
 const DECODER = new TextDecoder("utf-8", { ignoreBOM: true });
 const HELLO_NAME = new TextEncoder().encode(HELLO);
@@ -292,7 +293,7 @@ export class Caller {
   }
 
   #onMessage(body: Uint8Array): void {
-    const message = decodeServerBody(body, { extensions: true });
+    const message = decodeServerBody(body, WITH_EXTENSIONS);
     const { type, data } = message;
     const id = Number(message.id);
     if (id === this.#greeting.id) return this.#greeting.answer(message);

@@ -16,26 +16,26 @@ export class Gate {
   refusal: RemoteError | undefined;
   /** What it can prove that with. */
   #token: ServerSettings["token"];
-  readonly #onError: ServerSettings["onError"];
+  readonly #settings: ServerSettings;
   #proving = false;
   readonly #timer: ReturnType<typeof setTimeout>;
 
   /** `late` is called after `admissionTimeoutMs` without a proof. */
-  constructor({ token, admissionTimeoutMs, onError }: ServerSettings, late: () => void) {
-    this.#token = token;
-    this.#onError = onError;
-    this.#timer = setTimeout(late, admissionTimeoutMs);
+  constructor(settings: ServerSettings, late: () => void) {
+    this.#settings = settings;
+    this.#token = settings.token;
+    this.#timer = setTimeout(late, settings.admissionTimeoutMs);
   }
 
   /** Finds out who it is. */
-  async meet(conn: Conn, settings: ServerSettings): Promise<void> {
+  async meet(conn: Conn): Promise<void> {
     try {
-      this.peer = await admit(conn, settings);
+      this.peer = await admit(conn, this.#settings);
       if (this.#token === undefined) return this.stop();
       this.refusal = new RemoteError("unauthorized", "a token is needed first");
     } catch (error) {
       const { cause } = error as UdsError;
-      if (cause !== undefined) settings.onError?.(cause);
+      if (cause !== undefined) this.#settings.onError?.(cause);
       this.#token = undefined;
       this.refusal = new RemoteError("unauthorized", (error as UdsError).message);
     }
@@ -45,7 +45,7 @@ export class Gate {
   async prove(token: string | undefined): Promise<RemoteError | undefined> {
     if (this.#proving) throw new UdsError("protocol", "a second greeting before the first answer");
     this.#proving = true;
-    const proven = await proves(token, this.#token, this.#onError);
+    const proven = await proves(token, this.#token, this.#settings.onError);
     this.#proving = false;
     if (proven) {
       this.stop();

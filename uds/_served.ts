@@ -111,7 +111,7 @@ export class Served {
 
   /** Nothing is read of a client before it is known who it is. */
   async #meet(): Promise<void> {
-    await this.#gate.meet(this.#link.conn, this.#settings);
+    await this.#gate.meet(this.#link.conn);
     await this.#link.read();
   }
 
@@ -243,8 +243,7 @@ export class Served {
     const { length } = open.request.data;
     if (length <= this.#settings.maxMessage) return this.#start(open);
     const text = `a request of ${length} bytes, and at most ${this.#settings.maxMessage} come`;
-    this.#answerError(open, new RemoteError("too-large", text));
-    this.#finish(open);
+    this.#end(open, new RemoteError("too-large", text));
   }
 
   /** False if it is refused. */
@@ -296,8 +295,7 @@ export class Served {
     this.#next();
     if (this.#queuedBytes <= this.#settings.maxBuffered || !this.#queue.has(id)) return;
     const text = `${this.#queuedBytes} bytes of requests wait already`;
-    this.#answerError(open, new RemoteError("overloaded", text));
-    this.#finish(open);
+    this.#end(open, new RemoteError("overloaded", text));
   }
 
   /** Begins those that wait, as far as there are places, and the client reads the answers. */
