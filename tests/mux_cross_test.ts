@@ -1,28 +1,23 @@
 /** Sessions between two runtimes: this one is the client, each that is on PATH the server. */
 import { assertEquals } from "@std/assert";
-import { execFileSync, spawn } from "node:child_process";
+import { spawn } from "node:child_process";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { dial } from "@trunkline/sockets/mux";
+import type { RuntimeName } from "./adapter_kinds.ts";
 import { readAll } from "./mux_pair.ts";
 import { pattern } from "./mux_vectors.ts";
+import { usable } from "./runtimes.ts";
 
 const CHILD = fileURLToPath(new URL("./mux_child.ts", import.meta.url));
 const ROOT = fileURLToPath(new URL("../", import.meta.url));
-const COMMANDS = { deno: ["run", "-A"], bun: [], node: [] } as const;
+const COMMANDS: readonly (readonly [RuntimeName, readonly string[]])[] = [
+  ["deno", ["run", "-A"]],
+  ["bun", []],
+  ["node", []],
+];
 
-/** Whether it is there, and new enough for TypeScript. */
-function usable(runtime: string): boolean {
-  try {
-    const [major = 0, minor = 0] = execFileSync(runtime, ["--version"], { encoding: "utf8" })
-      .replace(/^\D+/, "").split(".").map(Number);
-    return runtime !== "node" || major > 22 || major === 22 && minor >= 18;
-  } catch {
-    return false;
-  }
-}
-
-for (const [runtime, args] of Object.entries(COMMANDS)) {
+for (const [runtime, args] of COMMANDS) {
   test(`mux: to ${runtime}`, { skip: !usable(runtime), timeout: 60_000 }, async () => {
     const psk = "pässwörd ✓";
     const child = spawn(runtime, [...args, CHILD, psk], {

@@ -15,9 +15,9 @@ import {
   RemoteError,
   Server,
   type ServerOptions,
-  type UdsError,
 } from "@trunkline/sockets/uds";
 import { canReadPeerCredentials } from "../adapters/peer_credentials.ts";
+import { rejection } from "./uds_service.ts";
 
 const OURS = process.getuid?.() ?? 0;
 const FOREIGN: PeerCredentials = { pid: 2, uid: OURS + 1, gid: OURS + 1 };
@@ -48,12 +48,6 @@ function start(server: ServerOptions, client: ClientOptions, peer?: PeerCredenti
   };
   const caller = new Client(from(ours, peer), client);
   return { client: caller, server: it, handled, close };
-}
-
-async function rejection<E = UdsError>(promise: Promise<unknown>): Promise<E> {
-  const [result] = await Promise.allSettled([promise]);
-  if (result.status === "fulfilled") throw new Error("expected a rejection");
-  return result.reason;
 }
 
 test("a server lets in its own user and root, and whom authorize says", async () => {

@@ -17,11 +17,8 @@ import {
   ServerMsg,
   type ServerOptions,
   socketAddress,
-  type UdsError,
 } from "@trunkline/sockets/uds";
-
-const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
-const bytes = (text: string) => new TextEncoder().encode(text);
+import { bytes, rejection, text } from "./uds_service.ts";
 
 function start(client: ClientOptions = {}, server: ServerOptions = {}) {
   const [ours, theirs] = connPair();
@@ -42,12 +39,6 @@ function start(client: ClientOptions = {}, server: ServerOptions = {}) {
   });
   it.serveConn(theirs);
   return { server: it, client: new Client(ours, client) };
-}
-
-async function rejection<E = UdsError>(promise: Promise<unknown>): Promise<E> {
-  const [result] = await Promise.allSettled([promise]);
-  if (result.status === "fulfilled") throw new Error("expected a rejection");
-  return result.reason;
 }
 
 test("calls are answered, by data, texts, nothing and errors", async () => {

@@ -14,11 +14,8 @@ import {
   Server,
   ServerMsg,
   type ServerOptions,
-  type UdsError,
 } from "@trunkline/sockets/uds";
-
-const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
-const bytes = (text: string) => new TextEncoder().encode(text);
+import { bytes, connected, rejection, text } from "./uds_service.ts";
 
 function newServer(options: ServerOptions = {}) {
   const server = new Server(undefined, options);
@@ -34,21 +31,7 @@ function newServer(options: ServerOptions = {}) {
 }
 
 function start(client: ClientOptions = {}, options: ServerOptions = {}) {
-  const server = newServer(options);
-  const [ours, theirs] = connPair();
-  server.serveConn(theirs);
-  const caller = new Client(ours, client);
-  const close = async () => {
-    await caller.close();
-    await server.close();
-  };
-  return { server, client: caller, close };
-}
-
-async function rejection<E = UdsError>(promise: Promise<unknown>): Promise<E> {
-  const [result] = await Promise.allSettled([promise]);
-  if (result.status === "fulfilled") throw new Error("expected a rejection");
-  return result.reason;
+  return connected(newServer(options), client);
 }
 
 test("an error comes with its code, details and metadata, whatever was called before", async () => {

@@ -15,20 +15,12 @@ import {
   ServerMsg,
   type ServerOptions,
   socketAddress,
-  type UdsError,
 } from "@trunkline/sockets/uds";
 import { encodeServerHello } from "../uds/_hello.ts";
 import { encodeCall, encodeChunk, MORE, TYPE, WireClient } from "./uds_wire.ts";
 import { unhandledDuring } from "./unhandled.ts";
-
-const bytes = (text: string) => new TextEncoder().encode(text);
-const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
-
-async function rejection<E = UdsError>(promise: Promise<unknown>): Promise<E> {
-  const [result] = await Promise.allSettled([promise]);
-  if (result.status === "fulfilled") throw new Error("expected a rejection");
-  return result.reason;
-}
+import { sleep } from "./adapter_suite.ts";
+import { bytes, connected, rejection } from "./uds_service.ts";
 
 function newServer(options: ServerOptions = {}): Server {
   const server = new Server(undefined, options);
@@ -42,15 +34,7 @@ function newServer(options: ServerOptions = {}): Server {
 }
 
 function start(client: ClientOptions = {}, options: ServerOptions = {}) {
-  const server = newServer(options);
-  const [ours, theirs] = connPair();
-  server.serveConn(theirs);
-  const caller = new Client(ours, client);
-  const close = async () => {
-    await caller.close();
-    await server.close({ graceMs: 0 });
-  };
-  return { server, client: caller, close };
+  return connected(newServer(options), client);
 }
 
 /** A client, and the other end of its connection, which the test plays; it has answered uds.hello by its id 0. */

@@ -1,5 +1,5 @@
 /** Programs that tests of uds start, and directories for their sockets. */
-import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -7,6 +7,7 @@ import process from "node:process";
 import { after } from "node:test";
 import { fileURLToPath } from "node:url";
 import { RUNTIME, type RuntimeName } from "./adapter_kinds.ts";
+import { usable } from "./runtimes.ts";
 
 const CHILD = fileURLToPath(new URL("./uds_child.ts", import.meta.url));
 const ROOT = fileURLToPath(new URL("../", import.meta.url));
@@ -19,15 +20,7 @@ const ARGUMENTS: Readonly<Record<RuntimeName, readonly string[]>> = {
 
 /** The runtimes that are on PATH, and new enough for TypeScript. */
 export function runtimes(): RuntimeName[] {
-  return (Object.keys(ARGUMENTS) as RuntimeName[]).filter((runtime) => {
-    try {
-      const [major = 0, minor = 0] = execFileSync(runtime, ["--version"], { encoding: "utf8" })
-        .replace(/^\D+/, "").split(".").map(Number);
-      return runtime !== "node" || major > 22 || major === 22 && minor >= 18;
-    } catch {
-      return false;
-    }
-  });
+  return (Object.keys(ARGUMENTS) as RuntimeName[]).filter(usable);
 }
 
 /** Killed in the end, whatever has become of their tests. */

@@ -1,5 +1,12 @@
 /** What servers answer in tests, in this process and in those of their own. */
-import { RemoteError, type Server, type UdsError } from "@trunkline/sockets/uds";
+import { connPair } from "@trunkline/sockets/auto";
+import {
+  Client,
+  type ClientOptions,
+  RemoteError,
+  type Server,
+  type UdsError,
+} from "@trunkline/sockets/uds";
 import { pattern, sleep } from "./adapter_suite.ts";
 
 export const text = (bytes: Uint8Array): string => new TextDecoder().decode(bytes);
@@ -69,6 +76,22 @@ export function register(server: Server): ServiceState {
   });
   server.registerStream("Ignore", (_, { signal }) => untilEnd(signal));
   return state;
+}
+
+/** A client of `server`, in memory, and the end of both. */
+export function connected(server: Server, options?: ClientOptions): {
+  readonly server: Server;
+  readonly client: Client;
+  close(): Promise<void>;
+} {
+  const [ours, theirs] = connPair();
+  server.serveConn(theirs);
+  const client = new Client(ours, options);
+  const close = async () => {
+    await client.close();
+    await server.close({ graceMs: 0 });
+  };
+  return { server, client, close };
 }
 
 /** What `promise` rejects with. */

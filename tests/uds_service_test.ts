@@ -18,8 +18,8 @@ import {
   serviceClient,
   type ServiceHandlers,
   text,
-  type UdsError,
 } from "@trunkline/sockets/uds";
+import { rejection } from "./uds_service.ts";
 
 const utf8 = (text: string) => new TextEncoder().encode(text);
 
@@ -38,12 +38,6 @@ function serve<Methods extends MethodDefinitions>(
     await server.close({ graceMs: 0 });
   };
   return { server, client, calls: serviceClient(service, client), close };
-}
-
-async function rejection<E = UdsError>(promise: Promise<unknown>): Promise<E> {
-  const [result] = await Promise.allSettled([promise]);
-  if (result.status === "fulfilled") throw new Error("expected a rejection");
-  return result.reason;
 }
 
 /** The same number of turns of the event loop for everyone: long enough for what should not happen. */
