@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { ConnectError, type ConnectErrorCode } from "./types.ts";
+import { formatAddress } from "./address.ts";
+import { type Address, ConnectError, type ConnectErrorCode } from "./types.ts";
 
 /** System error codes (node:net everywhere, most Deno errors) and the names of Deno's error classes. */
 const CODES: Readonly<Record<string, ConnectErrorCode>> = {
@@ -114,6 +115,12 @@ export function connectError(code: ConnectErrorCode, doing: string, cause?: unkn
     `${doing}: ${TEXT[code]}${detail}`,
     cause === undefined ? undefined : { cause },
   );
+}
+
+/** What `reloadTls` throws on a listener without TLS. */
+export function noTls(addr: Address): ConnectError {
+  const doing = `reloading TLS of ${formatAddress(addr)}`;
+  return new ConnectError("unsupported", `${doing}: this listener speaks no TLS`);
 }
 
 /** What a runtime would have thrown: the text is made where it is known what was being done, and with whom. */

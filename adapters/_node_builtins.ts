@@ -109,6 +109,11 @@ interface NodeDecipher {
 /** A `crypto.KeyObject`. */
 export type NodeKey = { readonly type: string };
 
+/** A `crypto.X509Certificate`. */
+export interface NodeCertificate {
+  checkPrivateKey(key: NodeKey): boolean;
+}
+
 type CipherParameters = readonly [
   name: string,
   key: Uint8Array | NodeKey,
@@ -119,6 +124,8 @@ type CipherParameters = readonly [
 interface Builtins {
   "node:crypto": {
     createSecretKey(key: Uint8Array): NodeKey;
+    createPrivateKey(pem: string): NodeKey;
+    readonly X509Certificate: new (pem: string) => NodeCertificate;
     createCipheriv(...parameters: CipherParameters): NodeCipher;
     createDecipheriv(...parameters: CipherParameters): NodeDecipher;
   };

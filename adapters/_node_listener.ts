@@ -3,14 +3,22 @@
  *
  * @module
  */
-import { abortable, connectError, toConnectError } from "./_errors.ts";
+import { abortable, connectError, noTls, toConnectError } from "./_errors.ts";
 import { Inbox } from "./_inbox.ts";
 import { builtin, type NodeServer, type NodeSocket } from "./_node_builtins.ts";
 import { NodeRawSocket, type SocketPath } from "./_node_socket.ts";
-import { createTlsServer } from "./_node_tls.ts";
+import { TlsAcceptor } from "./_node_tls.ts";
+import { checkOptions } from "./_options.ts";
 import { openConn, type RawSocket } from "./_socket_conn.ts";
 import { formatAddress, inetAddress } from "./address.ts";
-import type { Address, Conn, Listener, ListenOptions, WaitOptions } from "./types.ts";
+import type {
+  Address,
+  Conn,
+  Listener,
+  ListenOptions,
+  TlsListenOptions,
+  WaitOptions,
+} from "./types.ts";
 
 /** Default of `maxPending`: connections that may wait to be accepted. */
 export const MAX_PENDING_CONNECTIONS = 512;
@@ -34,6 +42,7 @@ export class NodeListener implements Listener {
   readonly #doing: string;
   readonly #server: NodeServer;
   readonly #inbox: Inbox<Conn>;
+  readonly #tls: TlsAcceptor | undefined;
   #tlsFailures = 0;
   /** Connections in a TLS handshake, which nobody else would end when the listener closes. */
   readonly #handshaking = new Set<NodeSocket>();
@@ -48,15 +57,18 @@ export class NodeListener implements Listener {
       const conn = openConn(raw, options);
       if (!this.#inbox.push(conn)) conn.abort();
     };
-    this.#server = options.tls === undefined
-      ? builtin("node:net").createServer({ allowHalfOpen: true })
+    if (options.tls !== undefined) {
+      this.#tls = new TlsAcceptor(this.#path, accept, () => this.#tlsFailures++);
+      this.#tls.use(options.tls, `listening on ${name}`);
+    }
+    this.#server = builtin("node:net").createServer({ allowHalfOpen: true })
+      .on("connection", (socket: NodeSocket) => {
         // Of a descriptor it is only known later whether it has a path.
-        .on("connection", (it: NodeSocket) => accept(new NodeRawSocket(it, this.#path), it))
-      : createTlsServer(options.tls, this.#path, accept, () => this.#tlsFailures++)
-        .on("connection", (socket: NodeSocket) => {
-          this.#handshaking.add(socket);
-          socket.once("close", () => this.#handshaking.delete(socket));
-        });
+        if (this.#tls === undefined) return accept(new NodeRawSocket(socket, this.#path), socket);
+        this.#handshaking.add(socket);
+        socket.once("close", () => this.#handshaking.delete(socket));
+        this.#tls.shake(socket);
+      });
   }
 
   /** Starts to listen on `target` for what callers know as `addr`, and messages as `name`. */
@@ -99,6 +111,14 @@ export class NodeListener implements Listener {
 
   accept(options?: WaitOptions): Promise<Conn> {
     return this.#inbox.take(options);
+  }
+
+  reloadTls(tls: TlsListenOptions): void {
+    if (this.#tls === undefined) throw noTls(this.#addr);
+    const doing = `reloading TLS of ${formatAddress(this.#addr)}`;
+    if (this.#close !== undefined) throw connectError("closed", doing);
+    checkOptions({ tls });
+    this.#tls.use(tls, doing);
   }
 
   close(): Promise<void> {

@@ -4,8 +4,9 @@
  * @module
  */
 import { codedError, connectError } from "./_errors.ts";
-import { builtin, type NodeServer, type NodeSocket, runtimeGlobal } from "./_node_builtins.ts";
+import { builtin, type NodeSocket, runtimeGlobal } from "./_node_builtins.ts";
 import { NodeRawSocket, type SocketPath } from "./_node_socket.ts";
+import { checkPem } from "./_pem.ts";
 import type { RawSocket } from "./_socket_conn.ts";
 import { TlsOverRaw } from "./_tls_over_raw.ts";
 import { formatAddress, isIP } from "./address.ts";
@@ -66,45 +67,80 @@ export function startTls(
   return { secured, destroy: () => secure.destroy() };
 }
 
-/** A server that does the handshakes and calls `accept` with what came of each and the `connection` it was, or `fail`. */
-export function createTlsServer(
-  tls: TlsListenOptions,
-  path: SocketPath | undefined,
-  accept: (raw: RawSocket, connection: NodeSocket) => void,
-  fail: () => void,
-): NodeServer {
-  const { createServer } = builtin("node:tls");
-  // Deno would tell at the first client only, and then only that client.
-  if (!tls.cert?.includes("-----BEGIN CERTIFICATE-----") || !tls.key?.includes(" KEY-----")) {
-    throw connectError("tls", "listening: cert and key in PEM are needed");
+/** What came of a handshake, and the connection that it was for. */
+type Accept = (raw: RawSocket, connection: NodeSocket) => void;
+
+/** Does the handshakes of a listener. */
+export class TlsAcceptor {
+  readonly #path: SocketPath | undefined;
+  readonly #accept: Accept;
+  readonly #fail: () => void;
+  #shake!: (connection: NodeSocket) => void;
+
+  /** @param fail called for a handshake of which nothing came */
+  constructor(path: SocketPath | undefined, accept: Accept, fail: () => void) {
+    this.#path = path;
+    this.#accept = accept;
+    this.#fail = fail;
   }
-  const options = {
-    ...commonOptions(tls),
-    requestCert: tls.requireClientCert ?? false,
-    rejectUnauthorized: tls.requireClientCert ?? false,
-    handshakeTimeout: tls.handshakeTimeoutMs ?? HANDSHAKE_TIMEOUT_MS,
-  };
-  if (!needsDuplex()) {
-    return createServer(options)
-      .on("secureConnection", (socket: NodeSocket) =>
-        // On Bun it is the connection itself.
-        accept(new NodeRawSocket(socket, path), socket._parent ?? socket))
-      .on("tlsClientError", (_error: Error, socket: NodeSocket) => {
+
+  /**
+   * From here on handshakes go by `tls`. By a server of its own that never listens: setSecureContext() changes neither ALPN nor
+   * whether a client must show a certificate, and clients could come back by a ticket that was given under the old rules.
+   *
+   * @throws {ConnectError} `tls`; then all is as before
+   */
+  use(tls: TlsListenOptions, doing: string): void {
+    checkPem(tls, doing);
+    const required = tls.requireClientCert ?? false;
+    const options = {
+      ...commonOptions(tls),
+      requestCert: required,
+      rejectUnauthorized: required,
+      handshakeTimeout: tls.handshakeTimeoutMs ?? HANDSHAKE_TIMEOUT_MS,
+    };
+    try {
+      this.#shake = needsDuplex() ? this.#overDuplex(options) : this.#direct(options);
+    } catch (error) {
+      throw connectError("tls", doing, error);
+    }
+  }
+
+  /** Starts the handshake of a connection. */
+  shake(connection: NodeSocket): void {
+    this.#shake(connection);
+  }
+
+  #direct(options: Record<string, unknown>): (connection: NodeSocket) => void {
+    const server = builtin("node:tls").createServer(options)
+      .on(
+        "secureConnection",
+        (secure: NodeSocket) =>
+          this.#accept(new NodeRawSocket(secure, this.#path), secure._parent!),
+      )
+      .on("tlsClientError", (_error: Error, secure: NodeSocket) => {
         // Node leaves that to us: one that keeps silent would stay for ever.
-        socket.destroy();
-        fail();
+        secure.destroy();
+        this.#fail();
       });
+    return (connection) => server.emit("connection", connection);
   }
-  return builtin("node:net").createServer({ allowHalfOpen: true })
-    .on("connection", (socket: NodeSocket) => {
+
+  #overDuplex(options: Record<string, unknown>): (connection: NodeSocket) => void {
+    const { createServer } = builtin("node:tls");
+    return (connection) => {
       // A server for each connection, because the socket that it makes does not say which one it is for.
-      const over = new TlsOverRaw(new NodeRawSocket(socket, path));
+      const over = new TlsOverRaw(new NodeRawSocket(connection, this.#path));
       createServer(options)
-        .on("secureConnection", (secure: NodeSocket) => accept(over.secured(secure), socket))
+        .on(
+          "secureConnection",
+          (secure: NodeSocket) => this.#accept(over.secured(secure), connection),
+        )
         .on("tlsClientError", (_error: Error) => {
           over.duplex.destroy();
-          fail();
+          this.#fail();
         })
         .emit("connection", over.duplex);
-    });
+    };
+  }
 }

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { connectError, toConnectError } from "./_errors.ts";
+import { connectError, noTls, toConnectError } from "./_errors.ts";
 import { Inbox } from "./_inbox.ts";
 import { answer, nameIn, openUnixgram, within } from "./_unixgram_handshake.ts";
 import {
@@ -107,6 +107,10 @@ export class UnixgramListener implements Listener {
 
   accept(options?: WaitOptions): Promise<Conn> {
     return this.#inbox.take(options);
+  }
+
+  reloadTls(): never {
+    throw noTls(this.addr);
   }
 
   close(): Promise<void> {

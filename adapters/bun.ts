@@ -19,7 +19,7 @@
 import { bindBunDatagram } from "./_bun_datagram.ts";
 import { BunRawSocket, type BunSocket, type BunSocketHandler } from "./_bun_socket.ts";
 import { datagramAddress } from "./_datagram.ts";
-import { abortable, abortError, connectError, toConnectError } from "./_errors.ts";
+import { abortable, abortError, connectError, noTls, toConnectError } from "./_errors.ts";
 import { checkMaxPending, Inbox } from "./_inbox.ts";
 import { runtimeGlobal } from "./_node_builtins.ts";
 import { checkOptions } from "./_options.ts";
@@ -198,6 +198,10 @@ class BunListenerAdapter implements Listener {
 
   accept(options?: WaitOptions): Promise<Conn> {
     return this.#inbox.take(options);
+  }
+
+  reloadTls(): never {
+    throw noTls(this.addr);
   }
 
   close(): Promise<void> {

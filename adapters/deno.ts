@@ -18,7 +18,7 @@
  *
  * @module
  */
-import { abortable, abortError, connectError, toConnectError } from "./_errors.ts";
+import { abortable, abortError, connectError, noTls, toConnectError } from "./_errors.ts";
 import { checkMaxPending, Inbox } from "./_inbox.ts";
 import { runtimeGlobal } from "./_node_builtins.ts";
 import { checkOptions } from "./_options.ts";
@@ -268,6 +268,10 @@ class DenoListenerAdapter implements Listener {
       this.#inbox.fail(toConnectError(error, this.#doing));
     }
     this.#accepting = undefined;
+  }
+
+  reloadTls(): never {
+    throw noTls(this.addr);
   }
 
   close(): Promise<void> {

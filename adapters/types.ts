@@ -268,6 +268,14 @@ export interface Listener extends AsyncIterable<Conn>, AsyncDisposable {
   /** Waits for the next connection; rejects with `closed` once the listener is closed. */
   accept(options?: WaitOptions): Promise<Conn>;
   /**
+   * Takes a new certificate, and all else of `tls`: what is not given is the default again, nothing is left of the options before.
+   * Handshakes that begin from here on go by it; connections that exist, and handshakes under way, keep theirs.
+   *
+   * @throws {ConnectError} `tls` if the PEM is none or `key` does not belong to `cert`, and then all is as before;
+   * `unsupported` on a listener that speaks no TLS; `closed`
+   */
+  reloadTls(tls: TlsListenOptions): void;
+  /**
    * Stops listening; resolves when the address is free again. Connections that were accepted live on; those that still waited are
    * closed. A unix socket file is removed only if it is still ours.
    */

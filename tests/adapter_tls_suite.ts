@@ -1,13 +1,14 @@
 /** TLS: what is verified, agreed on and refused. */
-import { assert, assertEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { test } from "node:test";
-import type {
-  Conn,
-  InetAddress,
-  TlsConnectOptions,
-  TlsListenOptions,
-  Transport,
+import {
+  type Conn,
+  ConnectError,
+  type InetAddress,
+  type TlsConnectOptions,
+  type TlsListenOptions,
+  type Transport,
 } from "../adapters/types.ts";
 import { pem } from "./adapter_fixtures.ts";
 import { pattern, readAll, readExactly, rejectsWith, same, sleep } from "./adapter_suite.ts";
@@ -121,6 +122,80 @@ export function tlsSuite(name: string, transport: Transport): void {
     ]);
     for (const conn of [garbage, silent, client, server]) conn.abort();
     await listener.close();
+  });
+
+  check("reloadTls() is for handshakes from then on; connections live on", async () => {
+    const listener = await transport.listen("127.0.0.1:0", { tls: { ...SERVER, alpn: ["old"] } });
+    const meet = async (tls: TlsConnectOptions) =>
+      await Promise.all([transport.connect(listener.addr, { tls }), listener.accept()]);
+    const before = await meet({ ...CLIENT, alpn: ["old"] });
+
+    const ours = { cert: pem("client.crt"), key: pem("client.key") };
+    listener.reloadTls({
+      cert: pem("other.crt"),
+      key: pem("other.key"),
+      ca: [pem("ca.crt")],
+      requireClientCert: true,
+      alpn: ["new"],
+      minVersion: "TLSv1.3",
+    });
+    await rejectsWith(transport.connect(listener.addr, { tls: { ...CLIENT, ...ours } }), "tls");
+    const other = { ca: pem("other.crt"), serverName: "localhost" };
+    const after = await meet({ ...other, ...ours, alpn: ["new", "old"] });
+    assertEquals(after[0].tls?.alpn, "new");
+    assertEquals(after[1].tls?.authorized, true);
+
+    for (const [client, server] of [before, after]) {
+      await client.write(pattern(1000));
+      same(await readExactly(server, 1000), pattern(1000));
+      await server.write(pattern(1000, 7));
+      same(await readExactly(client, 1000), pattern(1000, 7));
+    }
+    // And back: nothing is left of what was asked of clients.
+    listener.reloadTls(SERVER);
+    const back = await meet({ ...CLIENT, alpn: ["new", "old"] });
+    assertEquals(back[0].tls?.alpn, undefined);
+    for (const conn of [...before, ...after, ...back]) conn.abort();
+    await listener.close();
+    assertEquals(assertThrows(() => listener.reloadTls(SERVER), ConnectError).code, "closed");
+  });
+
+  check("certificates that are none are told at once, and change nothing", async () => {
+    const listener = await transport.listen("127.0.0.1:0", { tls: SERVER });
+    const { cert, key } = SERVER as { cert: string; key: string };
+    const broken = (text: string) => text.replace(/\n.{20}/, `\n${"B".repeat(20)}`);
+    const bad: TlsListenOptions[] = [
+      {},
+      { cert },
+      { key },
+      { cert: "nonsense", key },
+      { cert: `${cert}${broken(cert)}`, key },
+      { cert, key: "nonsense" },
+      { cert, key: broken(key) },
+      { cert, key: pem("other.key") },
+      { cert, key, ca: "nonsense" },
+      { cert, key, ca: [pem("ca.crt"), broken(pem("ca.crt"))] },
+    ];
+    for (const tls of bad) {
+      const error = assertThrows(() => listener.reloadTls(tls), ConnectError, "reloading TLS");
+      assertEquals(error.code, "tls");
+      assert(!error.message.includes("PRIVATE"), error.message);
+      await rejectsWith(transport.listen("127.0.0.1:0", { tls }), "tls");
+    }
+    const wrong = { ...SERVER, handshakeTimeoutMs: 0 };
+    assertThrows(() => listener.reloadTls(wrong), RangeError, "handshakeTimeoutMs");
+    const [client, server] = await Promise.all([
+      transport.connect(listener.addr, { tls: CLIENT }),
+      listener.accept(),
+    ]);
+    client.abort();
+    server.abort();
+    await listener.close();
+
+    const plain = await transport.listen("127.0.0.1:0");
+    const error = assertThrows(() => plain.reloadTls(SERVER), ConnectError, "speaks no TLS");
+    assertEquals(error.code, "unsupported");
+    await plain.close();
   });
 
   check("a peer that speaks no TLS, and a signal, end the handshake", async () => {

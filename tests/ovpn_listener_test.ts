@@ -64,6 +64,7 @@ function fakeListener() {
     closed: inbox.closed,
     accept: (options) =>
       failures.length > 0 ? Promise.reject(failures.shift()) : inbox.take(options),
+    reloadTls: () => assert(false, "it speaks no TLS"),
     close,
     [Symbol.asyncIterator]: () => inbox.iterate(),
     [Symbol.asyncDispose]: close,
