@@ -15,7 +15,7 @@ import {
   writeUint32,
 } from "./frame.ts";
 import { subkey } from "./key.ts";
-import { Queue } from "./_queue.ts";
+import { Queue } from "../adapters/queue.ts";
 
 /** Whoever waits for something to be sent. */
 export interface Settle {

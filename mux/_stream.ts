@@ -6,7 +6,7 @@
 import { MAX_TIMEOUT_MS } from "../adapters/limits.ts";
 import type { WaitOptions } from "../adapters/types.ts";
 import { ByteQueue } from "./_byte_queue.ts";
-import { Queue } from "./_queue.ts";
+import { Queue } from "../adapters/queue.ts";
 import { abortedError, type Waiter, waitIn } from "./_wait.ts";
 import type { Settle, Source } from "./_sender.ts";
 import { CREDIT_BYTES, WINDOW_BYTES } from "./config.ts";

@@ -4,7 +4,7 @@
  * @module
  */
 import { MuxError } from "./errors.ts";
-import type { Queue } from "./_queue.ts";
+import type { Queue } from "../adapters/queue.ts";
 
 /** Whoever waits for a `T`. */
 export interface Waiter<T> {

@@ -7,7 +7,7 @@ import type { Aead } from "../adapters/aead.ts";
 import { loadAead } from "../adapters/aead_load.ts";
 import type { Address, Conn, Duplex, WaitOptions } from "../adapters/types.ts";
 import { wrapConn } from "../adapters/wrap.ts";
-import { Queue } from "./_queue.ts";
+import { Queue } from "../adapters/queue.ts";
 import { Receiver } from "./_receiver.ts";
 import { Sender } from "./_sender.ts";
 import { type Link, StreamCore } from "./_stream.ts";

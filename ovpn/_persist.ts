@@ -4,7 +4,7 @@
  * @module
  */
 import type { WaitOptions } from "../adapters/types.ts";
-import { LATE_REPLY_RETRY_MS } from "./_pause.ts";
+import { LATE_REPLY_RETRY_MS } from "./_late_reply.ts";
 import { ManagementError } from "./errors.ts";
 
 /** Options of {@linkcode persist}. */

@@ -6,10 +6,11 @@
 import { MAX_TIMEOUT_MS, requireLimit } from "../adapters/limits.ts";
 import type { Conn, Duplex, WaitOptions } from "../adapters/types.ts";
 import { wrapConn } from "../adapters/wrap.ts";
-import { backoffMs } from "./_backoff.ts";
+import { backoffMs } from "../adapters/backoff.ts";
 import type { Broadcast } from "./_broadcast.ts";
 import { CLIENT_COMMANDS, ClientRegistry } from "./_client_registry.ts";
-import { LATE_REPLY_RETRY_MS, pause } from "./_pause.ts";
+import { pause } from "../adapters/pause.ts";
+import { LATE_REPLY_RETRY_MS } from "./_late_reply.ts";
 import { Resumption } from "./_resumption.ts";
 import { type EventSink, type Link, Session, type Turn } from "./_session.ts";
 import type { ClientOptions, CommandOptions, CommandReply } from "./client_options.ts";

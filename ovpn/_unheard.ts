@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { LATE_REPLY_RETRY_MS, pause } from "./_pause.ts";
+import { pause } from "../adapters/pause.ts";
+import { LATE_REPLY_RETRY_MS } from "./_late_reply.ts";
 import { killOfEra, statusOfEra } from "./_status_kill.ts";
 import type { ManagementClient } from "./client.ts";
 import { ManagementError } from "./errors.ts";

@@ -14,7 +14,7 @@ import {
   type Transport,
   type WaitOptions,
 } from "../adapters/types.ts";
-import { pause } from "./_pause.ts";
+import { pause } from "../adapters/pause.ts";
 import { type ClientOptions, ManagementClient } from "./client.ts";
 import { ManagementError } from "./errors.ts";
 

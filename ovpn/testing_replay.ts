@@ -6,7 +6,7 @@
 import { auto } from "../adapters/auto.ts";
 import type { Address, Conn, Duplex, Transport, WaitOptions } from "../adapters/types.ts";
 import { wrapConn } from "../adapters/wrap.ts";
-import { pause } from "./_pause.ts";
+import { pause } from "../adapters/pause.ts";
 import { lexCommand } from "./command.ts";
 import { bytesOf, type Recording } from "./testing_recording.ts";
 

@@ -10,7 +10,7 @@ import {
   type ResumedEvent,
 } from "@trunkline/sockets/ovpn";
 import { simulateDaemon } from "@trunkline/sockets/ovpn/testing";
-import { backoffMs } from "../ovpn/_backoff.ts";
+import { backoffMs } from "../adapters/backoff.ts";
 import { FakeDaemon, GREETING, rejection } from "./ovpn_fake.ts";
 import { FAST, start, until } from "./ovpn_reconnecting.ts";
 

@@ -6,7 +6,7 @@
 
 /**
  * Before the attempt that follows `failures` others: it doubles with each, from `minMs` to `maxMs`, less up to a half of it by chance, so that
- * managers which lost the same OpenVPN do not all come back at once.
+ * those which lost the same peer do not all come back at once.
  */
 export function backoffMs(
   failures: number,
