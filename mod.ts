@@ -15,5 +15,7 @@
  *
  * @module
  */
+export * as cmgr from "./cmgr/mod.ts";
 export * as mux from "./mux/mod.ts";
 export * as ovpn from "./ovpn/mod.ts";
+export * as uds from "./uds/mod.ts";

@@ -55,7 +55,7 @@ const RUNS: Readonly<Record<string, Run>> = {
   doc: {
     program: "deno",
     args: ["test", "-A", "--doc", "--junit-path="],
-    files: ["README.md", "docs", "mod.ts", "ovpn", "mux", "uds", "adapters"],
+    files: ["README.md", "docs", "mod.ts", "ovpn", "cmgr", "mux", "uds", "adapters"],
     minimum: 50,
   },
 };

@@ -1,0 +1,134 @@
+/**
+ * What was written to a connection and has not left yet.
+ *
+ * @module
+ */
+import type { Conn, WaitOptions } from "../adapters/types.ts";
+import type { Budget } from "./_budget.ts";
+import { abortedWait, heard, ManagerError } from "./errors.ts";
+import type { SessionSettings } from "./options.ts";
+
+/** A longer write is handed over in pieces of this size, so that it is seen to move. */
+const PIECE_BYTES = 256 * 1024;
+
+const DONE = Promise.resolve();
+
+interface Waiter {
+  resolve(): void;
+  reject(error: Error): void;
+}
+
+export class Outgoing {
+  /** Bytes that have left. */
+  sent = 0;
+  /** When some left, or began to wait while none did. */
+  movedAt = 0;
+  #queued = 0;
+  readonly #conn: Conn;
+  readonly #doing: string;
+  readonly #settings: SessionSettings;
+  readonly #budget: Budget;
+  #waiters: Set<Waiter> | undefined;
+  #error: ManagerError | undefined;
+  readonly #onSent: () => void;
+  readonly #onLost: (cause: Error) => void;
+
+  /** `doing` is what writing is called in errors. */
+  constructor(conn: Conn, settings: SessionSettings, budget: Budget, doing: string) {
+    this.#conn = conn;
+    this.#doing = doing;
+    this.#settings = settings;
+    this.#budget = budget;
+    // One each for all writes: what has left, the connection tells.
+    this.#onSent = () => {
+      this.sent += this.#release(this.#conn.queued);
+      this.movedAt = performance.now();
+      if (this.#waiters !== undefined && this.#queued <= settings.lowWaterMark) this.#wake();
+    };
+    // The rest of what the peer sent may still be read, but whoever waits here could be who has to.
+    this.#onLost = (cause) => this.end(disconnected(doing, cause));
+  }
+
+  get queued(): number {
+    return this.#queued;
+  }
+
+  /** Whether so much waits that `write()` would wait too. */
+  get slow(): boolean {
+    return this.#queued > this.#settings.lowWaterMark;
+  }
+
+  /** Hands `bytes` to the connection. @throws {ManagerError} `queue-full`, or what ended it */
+  post(bytes: Uint8Array): void {
+    const size = bytes.length;
+    if (this.#error !== undefined) throw this.#error;
+    if (size === 0) return;
+    if (this.#queued + size > this.#settings.maxQueuedBytes) {
+      const { maxQueuedBytes } = this.#settings;
+      throw full(this.#doing, size, this.#queued, `maxQueuedBytes is ${maxQueuedBytes}`);
+    }
+    if (!this.#budget.take(size)) {
+      const { queued, limit } = this.#budget;
+      throw full(this.#doing, size, queued, `maxTotalQueuedBytes is ${limit}`);
+    }
+    if (this.#queued === 0) this.movedAt = performance.now();
+    this.#queued += size;
+    for (let at = 0; at < size; at += PIECE_BYTES) {
+      const piece = size <= PIECE_BYTES ? bytes : bytes.subarray(at, at + PIECE_BYTES);
+      this.#conn.write(piece).then(this.#onSent, this.#onLost);
+    }
+  }
+
+  /** Waits until no more than `lowWaterMark` bytes are left. */
+  settled({ signal }: WaitOptions): Promise<void> {
+    if (!this.slow) return DONE;
+    const doing = this.#doing;
+    if (signal?.aborted) return heard(Promise.reject(abortedWait(signal, doing)));
+    return heard(
+      new Promise<void>((resolve, reject) => {
+        const leave = () => {
+          this.#waiters?.delete(waiter);
+          signal?.removeEventListener("abort", onAbort);
+        };
+        const waiter: Waiter = {
+          resolve: () => (leave(), resolve()),
+          reject: (error) => (leave(), reject(error)),
+        };
+        const onAbort = () => waiter.reject(abortedWait(signal!, doing));
+        signal?.addEventListener("abort", onAbort, { once: true });
+        (this.#waiters ??= new Set()).add(waiter);
+      }),
+    );
+  }
+
+  /** The connection is over: nothing leaves any more, and whoever waits hears `error`. */
+  end(error: ManagerError): void {
+    if (this.#error !== undefined) return;
+    this.#error = error;
+    this.#release(0);
+    for (const waiter of this.#waiters ?? []) waiter.reject(error);
+  }
+
+  #release(left: number): number {
+    // Once it is over, late answers of the connection change nothing.
+    const gone = this.#queued - (this.#error !== undefined ? 0 : Math.min(left, this.#queued));
+    this.#queued -= gone;
+    this.#budget.give(gone);
+    return gone;
+  }
+
+  #wake(): void {
+    for (const waiter of this.#waiters!) waiter.resolve();
+    this.#waiters = undefined;
+  }
+}
+
+/** The error of what the end of a connection has overtaken. */
+export function disconnected(doing: string, cause: unknown): ManagerError {
+  return new ManagerError("disconnected", `${doing}: its connection has ended`, { cause });
+}
+
+function full(doing: string, size: number, queued: number, limit: string): ManagerError {
+  const text = `${doing}: ${size} bytes more than the ${queued} that wait to leave, and ${limit}`;
+  return new ManagerError("queue-full", text);
+}

@@ -1,0 +1,500 @@
+/**
+ * One manager for all connections of a daemon.
+ *
+ * @module
+ */
+import { auto } from "../adapters/auto.ts";
+import type {
+  Address,
+  Conn,
+  Duplex,
+  InetAddress,
+  Listener,
+  TlsListenOptions,
+  Transport,
+  WaitOptions,
+} from "../adapters/types.ts";
+import { wrapConn } from "../adapters/wrap.ts";
+import { Accepting } from "./_accepting.ts";
+import { bindAt, familyOf, type ListenKind, portOf, reachOf, requireKind } from "./_binding.ts";
+import { encodeText } from "./_bytes.ts";
+import { ConnSession } from "./_conn_session.ts";
+import { outletOf } from "./_host.ts";
+import { openWithin } from "./_opening.ts";
+import { Roster } from "./_roster.ts";
+import { DatagramSession } from "./_udp_session.ts";
+import { broadcast, type BroadcastOptions, type BroadcastResult } from "./broadcast.ts";
+import { Channel, type Sink } from "./channel.ts";
+import { attempt, ManagerError } from "./errors.ts";
+import {
+  type CloseIdOptions,
+  type ConnectSessionOptions,
+  definedOf,
+  type ListenerOptions,
+  listenerSettings,
+  type ManagerOptions,
+  type OpenManagerOptions,
+  reconnectSettings,
+  requireTime,
+  type SessionOptions,
+  sessionSettings,
+  type ShutdownOptions,
+} from "./options.ts";
+import type { Session, StreamSession } from "./session.ts";
+import { type ManagerStats, statsLines } from "./stats.ts";
+import { UdpNames } from "./udp_address.ts";
+
+/** Default of `timeoutMs`. */
+export const CONNECT_TIMEOUT_MS = 30_000;
+/** Default of `graceMs`. */
+export const GRACE_MS = 5000;
+
+/**
+ * Listens, connects, and tells everything that happens through one channel, with sessions addressed by name (spec 4).
+ *
+ * 1. Events of a session come in order: `accepted` if a listener took it, `new`, its data, and exactly one `disconnected`, the last.
+ * 2. Who does not take events slows the peers whose events they are, and no others; who does not read what we write fills a bounded queue.
+ * 3. An id belongs to one session of the manager at a time, and is free when that has ended; the event's `session` stays what it was.
+ * 4. Nobody need wait for a `write()` or a `close()`: that it fails is told by an event, and is no unhandled rejection.
+ *
+ * @example
+ * ```ts
+ * import { ConnectionManager } from "@trunkline/sockets/cmgr";
+ *
+ * const manager = await ConnectionManager.open({ port: "any" });
+ * const { port } = manager.address("l0") as { port: number };
+ * await manager.connect(`127.0.0.1:${port}`, "me");
+ * await manager.writeStr("me", "hello");
+ * for await (const event of manager.events) {
+ *   console.log(event.state, event.id); // new me, accepted a1, new a1, data a1
+ *   if (event.state === "data") break;
+ * }
+ * await manager.shutdown();
+ * ```
+ */
+export class ConnectionManager implements AsyncDisposable {
+  /** The events of whatever was given no sink of its own. It ends after `shutdown()`, with the last of them. */
+  readonly events: Channel;
+  readonly #options: ManagerOptions;
+  readonly #transport: Transport;
+  readonly #roster: Roster;
+  readonly #names = new UdpNames();
+  readonly #stop = new AbortController();
+  #shutdown: Promise<void> | undefined;
+
+  /**
+   * Makes a manager that does nothing yet; its options are the defaults of its listeners and connections.
+   *
+   * @throws {RangeError | TypeError} if an option is none
+   */
+  constructor(options: ManagerOptions = {}) {
+    this.#options = options;
+    this.#transport = options.transport ?? auto;
+    this.events = new Channel(options.capacity);
+    sessionSettings({}, options);
+    listenerSettings({}, options);
+    this.#roster = new Roster(options, (error) => this.#onError(error));
+  }
+
+  /** Makes one that listens; Go's `NewManager`. @throws as `listenTcp()` */
+  static async open({ port, sink, ...options }: OpenManagerOptions): Promise<ConnectionManager> {
+    const manager = new ConnectionManager(options);
+    await manager.listenTcp(port, sink);
+    return manager;
+  }
+
+  /**
+   * Listens; gives the listener's id, `l0` of the first one, or that of a UDP socket, `u0`. `port` is a number, its digits or `any`, which takes
+   * a free one; with `""` and 0 nothing is opened, and the id is `""`. `iface` is an IP address of ours or `""` for all; of `unix` one of
+   * both is the path.
+   *
+   * @throws {ConnectError} what the system says: `in-use`, `permission` and so on
+   * @throws {ManagerError} `closed`
+   * @throws {RangeError | TypeError} if an argument or an option is none
+   */
+  async listen(
+    kind: ListenKind,
+    port: number | string,
+    iface: string = "",
+    sink?: Sink,
+    options: ListenerOptions = {},
+  ): Promise<string> {
+    this.#requireOpen("listening");
+    requireKind(kind);
+    if (kind.startsWith("udp")) return await this.#bindUdp(kind, port, iface, sink, options);
+    const all = { ...this.#options, ...definedOf(options) };
+    const { backlog, reusePort, maxPending, mode, signal } = all as ListenerOptions;
+    const open = async (address: Address) =>
+      await this.#transport.listen(address, {
+        ...definedOf({ backlog, reusePort, maxPending, mode, signal }),
+        ...this.#connOptions(options),
+        ...(kind === "tls" && { tls: tlsOptions(all) }),
+      });
+    // Before there is anything to close again.
+    const outlet = this.#outlet(sink);
+    const settings = listenerSettings(options, this.#options);
+    const session = sessionSettings(options, this.#options);
+    const at = kind === "unix" ? undefined : portOf(port);
+    if (kind !== "unix" && at === undefined) return "";
+    const listener = kind === "unix"
+      ? await open({ path: iface || String(port) })
+      : await bindAt(kind, iface, at!, open);
+    return this.#accept(listener, { kind, outlet, settings, session, family: familyOf(kind) });
+  }
+
+  /** Listens for TCP on every address. @throws as {@linkcode ConnectionManager.listen} */
+  listenTcp(port: number | string, sink?: Sink, options?: ListenerOptions): Promise<string> {
+    return this.listen("tcp", port, "", sink, options);
+  }
+
+  /** Takes UDP datagrams on every address; gives the id of the socket, `u0` of the first. @throws as {@linkcode ConnectionManager.listen} */
+  listenUdp(port: number | string, sink?: Sink, options?: ListenerOptions): Promise<string> {
+    return this.listen("udp", port, "", sink, options);
+  }
+
+  /** Listens on a unix socket. @throws as {@linkcode ConnectionManager.listen} */
+  listenUnix(path: string, sink?: Sink, options?: ListenerOptions): Promise<string> {
+    return this.listen("unix", "", path, sink, options);
+  }
+
+  /** Listens for TLS on every address; see `reloadTls()`. @throws as {@linkcode ConnectionManager.listen}; `tls` for a bad certificate or key */
+  listenTls(
+    port: number | string,
+    tls: TlsListenOptions,
+    sink?: Sink,
+    options?: ListenerOptions,
+  ): Promise<string> {
+    return this.listen("tls", port, "", sink, { ...options, tls });
+  }
+
+  /**
+   * Takes the datagrams of a multicast group, `239.1.2.3:5000`; gives the id of the socket, `m0` of the first. `iface` is the name or an IP address
+   * of an interface, `""` for the system's choice.
+   *
+   * @throws {ConnectError} as {@linkcode ConnectionManager.listen}; `invalid-address` if the group is none, or there is no such interface
+   */
+  async listenMulticast(
+    iface: string,
+    group: string,
+    sink?: Sink,
+    options: ListenerOptions = {},
+  ): Promise<string> {
+    this.#requireOpen("listening");
+    const outlet = this.#outlet(sink);
+    const { maxQueuedBytes } = sessionSettings(options, this.#options);
+    const { hostname, port } = await this.#names.resolve(group, undefined);
+    const any = hostname.includes(":") ? "::" : "0.0.0.0";
+    const datagram = await this.#transport.bindDatagram({ hostname: any, port }, {
+      ...definedOf({ signal: options.signal, maxPending: options.maxPending }),
+      reuseAddress: true,
+    });
+    try {
+      datagram.joinMulticast(hostname, iface === "" ? undefined : iface);
+      this.#requireOpen("listening");
+    } catch (error) {
+      await datagram.close();
+      throw error;
+    }
+    const id = this.#roster.newId("m");
+    this.#roster.add(
+      new DatagramSession(this.#roster, {
+        id,
+        datagram,
+        outlet,
+        maxQueuedBytes,
+        family: undefined,
+      }),
+    );
+    return id;
+  }
+
+  /** Takes the connections of a listener that one has, of `activatedListeners()` say, and closes it in the end. @throws {ManagerError} `closed` */
+  serve(listener: Listener, sink?: Sink, options: ListenerOptions = {}): string {
+    this.#requireOpen("serving a listener");
+    return this.#accept(listener, {
+      kind: "path" in listener.addr ? "unix" : "tcp",
+      outlet: this.#outlet(sink),
+      settings: listenerSettings(options, this.#options),
+      session: sessionSettings(options, this.#options),
+      family: undefined,
+    });
+  }
+
+  #accept(
+    listener: Listener,
+    init: Omit<ConstructorParameters<typeof Accepting>[1], "id" | "listener">,
+  ): string {
+    if (this.#shutdown !== undefined) {
+      listener.close();
+      this.#requireOpen("listening");
+    }
+    const id = this.#roster.newId("l");
+    this.#roster.listeners.set(id, new Accepting(this.#roster, { ...init, id, listener }));
+    return id;
+  }
+
+  async #bindUdp(
+    kind: ListenKind,
+    port: number | string,
+    iface: string,
+    sink: Sink | undefined,
+    options: ListenerOptions,
+  ): Promise<string> {
+    const outlet = this.#outlet(sink);
+    const { maxQueuedBytes } = sessionSettings(options, this.#options);
+    const { maxPending, reuseAddress, reusePort, signal } = { ...this.#options, ...options };
+    const at = portOf(port);
+    if (at === undefined) return "";
+    const datagram = await bindAt(
+      kind,
+      iface,
+      at,
+      (address) =>
+        this.#transport.bindDatagram(address, {
+          ...definedOf({ maxPending, reuseAddress, reusePort, signal }),
+        }),
+    );
+    if (this.#shutdown !== undefined) await datagram.close();
+    this.#requireOpen("listening");
+    const id = this.#roster.newId("u");
+    const family = familyOf(kind);
+    this.#roster.add(
+      new DatagramSession(this.#roster, { id, datagram, outlet, maxQueuedBytes, family }),
+    );
+    return id;
+  }
+
+  /**
+   * Opens a connection, to `host:port`, `[IPv6]:port`, `/path` or `unix:path`, and gives it the name `id`. With `reconnect` it is opened again
+   * whenever it is lost; what had not left by then is lost with it.
+   *
+   * @throws {ConnectError} why there is no connection: `refused`, `timeout`, `tls`, `aborted` and so on; the id is free then
+   * @throws {ManagerError} `invalid-id`, `duplicate-id`, `too-many-sessions`, `closed`
+   */
+  async connect(
+    target: Address | string,
+    id: string,
+    sink?: Sink,
+    options: ConnectSessionOptions = {},
+  ): Promise<StreamSession> {
+    this.#requireOpen("connecting");
+    const outlet = this.#outlet(sink);
+    const settings = sessionSettings(options, this.#options);
+    const reconnect = reconnectSettings(options.reconnect);
+    const timeoutMs = requireTime("timeoutMs", options.timeoutMs ?? CONNECT_TIMEOUT_MS);
+    const { tls, localAddress, signal } = options;
+    const open = (signal: AbortSignal | undefined) =>
+      openWithin(this.#transport, target, {
+        ...definedOf({ tls, localAddress }),
+        ...this.#connOptions(options),
+        timeoutMs,
+        signals: [signal, this.#stop.signal],
+      });
+    if (options.replace) await this.#roster.session(id)?.close();
+    const give = this.#roster.reserve(id);
+    try {
+      const conn = await open(signal);
+      if (this.#shutdown !== undefined) conn.abort();
+      this.#requireOpen("connecting");
+      const redial = reconnect && { ...reconnect, connect: open };
+      const after = this.#roster.leaving(id);
+      give();
+      return this.#roster.add(
+        new ConnSession(this.#roster, { id, conn, settings, outlet, redial, after }),
+      );
+    } finally {
+      give();
+    }
+  }
+
+  /** Makes a session of a connection that one has, or of any stream, one of a mux say. @throws {ManagerError} as {@linkcode ConnectionManager.connect} */
+  adopt(
+    duplex: Duplex | Conn,
+    id: string,
+    sink?: Sink,
+    options: SessionOptions = {},
+  ): StreamSession {
+    this.#requireOpen("adopting a connection");
+    const outlet = this.#outlet(sink);
+    const settings = sessionSettings(options, this.#options);
+    this.#roster.reserve(id)();
+    const after = this.#roster.leaving(id);
+    const conn = wrapConn(duplex);
+    const init = { id, conn, kind: "stream", settings, outlet, after } as const;
+    return this.#roster.add(new ConnSession(this.#roster, init));
+  }
+
+  /** Writes to a session, to all of a UDP socket's peer if it is bound to one. @throws as the session's `write()`; `no-such-session` */
+  write(id: string, bytes: Uint8Array, options?: WaitOptions): Promise<void> {
+    return attempt(() => this.#require(id).write(bytes, options));
+  }
+
+  /** The same with the first `n` of `bytes`: none if `n` is not positive. @throws {RangeError} if there are fewer */
+  writeN(id: string, bytes: Uint8Array, n: number, options?: WaitOptions): Promise<void> {
+    return attempt(() => this.#require(id).writeN(bytes, n, options));
+  }
+
+  /** The same with a text, in UTF-8. */
+  writeStr(id: string, text: string, options?: WaitOptions): Promise<void> {
+    return attempt(() => this.#require(id).writeStr(text, options));
+  }
+
+  /**
+   * Writes to every session, and from every UDP socket that is bound to a peer. Waits for nobody: a session that does not take it
+   * fills its queue, or see `slow`.
+   *
+   * @throws {TypeError} if `bytes` is no Uint8Array; what `filter` throws
+   */
+  writeToAll(bytes: Uint8Array, options: BroadcastOptions = {}): Promise<BroadcastResult> {
+    return attempt(() =>
+      Promise.resolve(broadcast(this.#roster.sessions.values(), bytes, options))
+    );
+  }
+
+  /** Sends a datagram from a UDP socket to `host:port`; a name is resolved, and remembered for a minute. @throws as `writeTo()` of the session */
+  writeUdp(id: string, to: string, data: Uint8Array | string): Promise<void> {
+    return attempt(async () => {
+      const session = this.#requireUdp(id);
+      const address = await this.#names.resolve(to, reachOf(session.local));
+      await session.writeTo(address, typeof data === "string" ? encodeText(data) : data);
+    });
+  }
+
+  /** The same to an address. */
+  writeUdpAddr(id: string, address: InetAddress, data: Uint8Array | string): Promise<void> {
+    return attempt(() =>
+      this.#requireUdp(id).writeTo(address, typeof data === "string" ? encodeText(data) : data)
+    );
+  }
+
+  /** Closes a session, or a listener, whose sessions go on. @throws {ManagerError} `no-such-session` */
+  close(id: string, { sessions = false, discard }: CloseIdOptions = {}): Promise<void> {
+    return attempt(async () => {
+      const listener = this.#roster.listeners.get(id);
+      if (listener === undefined) return await this.#require(id).close({ discard });
+      this.#roster.listeners.delete(id);
+      const closing = [listener.close()];
+      for (const session of sessions ? this.#roster.sessions.values() : []) {
+        const its = session.kind !== "udp" && session.listener === id;
+        if (its) closing.push(session.close({ discard }));
+      }
+      await Promise.all(closing);
+    });
+  }
+
+  /** The session of that name, or `undefined`. */
+  session(id: string): Session | undefined {
+    return this.#roster.session(id);
+  }
+
+  /** All sessions, and UDP sockets. */
+  sessions(): Session[] {
+    return [...this.#roster.sessions.values()];
+  }
+
+  /** Where a listener or UDP socket is, with its real port; a session's own address. @throws {ManagerError} `no-such-session` */
+  address(id: string): Address {
+    const address = this.#roster.listeners.get(id)?.address ?? this.#require(id).local;
+    if (address !== undefined) return address;
+    throw new ManagerError("no-such-session", `session ${id} has no address`);
+  }
+
+  /** Uses another certificate from the next handshake on. @throws {ConnectError} `tls`: the old one stays; `unsupported` without TLS */
+  reloadTls(id: string, tls: TlsListenOptions): void {
+    const listener = this.#roster.listeners.get(id);
+    if (listener === undefined) throw new ManagerError("no-such-session", `no listener is ${id}`);
+    listener.reloadTls(tls);
+  }
+
+  /** What there is and what has happened, as plain objects. */
+  stats(): ManagerStats {
+    return this.#roster.stats(this.events.length);
+  }
+
+  /** Prints what there is as Go's `List_stats` does, a line at a time (spec 4, row 29). */
+  listStats(write: (line: string) => void = console.log): void {
+    for (const line of statsLines(this.stats())) write(line);
+  }
+
+  /**
+   * Closes all listeners, then all sessions, and resolves when what was written has left, or was given up. Their events can still be taken, and
+   * `events` ends after the last. May be called while an event is handled, and again.
+   *
+   * @throws {RangeError} if a time is none
+   */
+  shutdown({ drainMs = 0, graceMs = GRACE_MS }: ShutdownOptions = {}): Promise<void> {
+    return attempt(() => {
+      if (drainMs !== 0) requireTime("drainMs", drainMs);
+      if (graceMs !== 0) requireTime("graceMs", graceMs);
+      return this.#shutdown ??= this.#close(drainMs, graceMs);
+    });
+  }
+
+  async #close(drainMs: number, graceMs: number): Promise<void> {
+    const roster = this.#roster;
+    // A microtask later `#shutdown` is set, which keeps new ones from coming.
+    await Promise.resolve();
+    this.#stop.abort(new ManagerError("closed", "the manager was shut down"));
+    const ids = [...roster.listeners.keys()];
+    await Promise.allSettled(ids.map((id) => this.close(id)));
+    if (drainMs > 0) await roster.emptied(drainMs);
+    await roster.closeAll(graceMs);
+    roster.told().then(() => this.events.close());
+  }
+
+  /** As `shutdown()`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.shutdown();
+  }
+
+  #outlet(sink: Sink = this.events): ReturnType<typeof outletOf> {
+    return outletOf(sink, (error) => {
+      const { onError } = this.#options;
+      // As if nobody had caught it, which nobody has.
+      if (onError === undefined) Promise.reject(error);
+      else this.#onError(error);
+    });
+  }
+
+  #onError(error: unknown): void {
+    try {
+      this.#options.onError?.(error as Error);
+    } catch {
+      // There is nobody left to tell.
+    }
+  }
+
+  #connOptions(own: SessionOptions): SessionOptions {
+    const { noDelay, keepAlive, flushTimeoutMs, lingerMs, credentials } = {
+      ...this.#options,
+      ...definedOf(own),
+    };
+    return definedOf({ noDelay, keepAlive, flushTimeoutMs, lingerMs, credentials });
+  }
+
+  #require(id: string): ConnSession | DatagramSession {
+    const session = this.#roster.session(id);
+    if (session !== undefined) return session;
+    throw new ManagerError("no-such-session", `there is no session ${JSON.stringify(id)}`);
+  }
+
+  #requireUdp(id: string): DatagramSession {
+    const session = this.#require(id);
+    if (session.kind === "udp") return session;
+    throw new ManagerError("no-such-session", `session ${id} is no UDP socket`);
+  }
+
+  #requireOpen(doing: string): void {
+    if (this.#shutdown === undefined) return;
+    throw new ManagerError("closed", `${doing}: the manager was shut down`);
+  }
+}
+
+/** @throws {TypeError} */
+function tlsOptions({ tls, handshakeTimeout }: ListenerOptions): TlsListenOptions {
+  if (tls === undefined) throw new TypeError("listening for TLS: the option tls is missing");
+  return {
+    ...tls,
+    ...definedOf({ handshakeTimeoutMs: tls.handshakeTimeoutMs ?? handshakeTimeout }),
+  };
+}
