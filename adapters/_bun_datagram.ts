@@ -3,11 +3,16 @@
  *
  * @module
  */
-import { checkDatagram, MAX_PENDING_DATAGRAMS, pastStaleErrors } from "./_datagram.ts";
+import {
+  checkDatagram,
+  MAX_PENDING_DATAGRAMS,
+  pastStaleErrors,
+  targetLiteral,
+} from "./_datagram.ts";
 import { abortable, abortError, connectError, toConnectError } from "./_errors.ts";
 import { checkMaxPending, Inbox } from "./_inbox.ts";
-import { builtin, runtimeGlobal } from "./_node_builtins.ts";
-import { formatAddress, inetAddress, isIP, isIPv6 } from "./address.ts";
+import { runtimeGlobal } from "./_node_builtins.ts";
+import { formatAddress, inetAddress } from "./address.ts";
 import type {
   Datagram,
   DatagramOptions,
@@ -107,12 +112,8 @@ class BunDatagram implements Datagram {
 
   async #send(data: Uint8Array, address: InetAddress | string): Promise<void> {
     const { to, doing } = checkDatagram(data, address, this.#close !== undefined);
-    const family = isIPv6(this.#addr.hostname) ? 6 : 4;
     try {
-      // Bun takes IP literals only.
-      const host = isIP(to.hostname)
-        ? to.hostname
-        : (await builtin("node:dns/promises").lookup(to.hostname, { family })).address;
+      const host = await targetLiteral(this.#addr, to.hostname, doing);
       await pastStaleErrors(async () => {
         for (;;) {
           if (this.#close !== undefined) throw connectError("closed", doing);

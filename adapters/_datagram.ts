@@ -4,7 +4,8 @@
  * @module
  */
 import { connectError } from "./_errors.ts";
-import { formatAddress, toAddress } from "./address.ts";
+import { formatAddress, inetAddress, isIP, isIPv6, toAddress } from "./address.ts";
+import { resolveHost } from "./resolve.ts";
 import { ConnectError, type InetAddress } from "./types.ts";
 
 /** Default of `maxPending`: datagrams that may wait to be received. */
@@ -15,7 +16,8 @@ export const MAX_DATAGRAM_BYTES = 65507;
 /** Checks an address that a caller gave in either form. */
 export function datagramAddress(address: InetAddress | string): InetAddress {
   const at = toAddress(address);
-  if (!("path" in at)) return at;
+  // Mapped addresses (::ffff:127.0.0.1) are IPv4 to whoever asks us, and IPv6 to sockets alone.
+  if (!("path" in at)) return inetAddress(at.hostname, at.port);
   throw new ConnectError("invalid-address", `UDP at ${formatAddress(at)}: a path is for streams`);
 }
 
@@ -36,6 +38,26 @@ export function checkDatagram(
   }
   if (closed) throw connectError("closed", doing);
   return { to, doing };
+}
+
+/**
+ * The IP literal that a socket bound to `bound` has to be given for `host`: Bun takes no names, and Node's dual-stack sockets
+ * (bound to `::`) no plain IPv4. No promise where nothing has to be looked up.
+ */
+export function targetLiteral(
+  bound: InetAddress,
+  host: string,
+  doing: string,
+): string | Promise<string> {
+  const six = isIPv6(bound.hostname);
+  const dual = bound.hostname === "::";
+  const literal = (ip: string): string => {
+    if (isIPv6(ip) === six) return ip;
+    if (dual) return `::ffff:${ip}`;
+    throw connectError("unreachable", doing);
+  };
+  if (isIP(host)) return literal(host);
+  return resolveHost(host, { family: dual ? undefined : six ? 6 : 4 }).then(literal);
 }
 
 /** How often a send is tried again that failed with another datagram's error. */

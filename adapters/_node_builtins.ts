@@ -146,7 +146,7 @@ interface Builtins {
   "node:dns/promises": {
     lookup(
       host: string,
-      options: { readonly family: 4 | 6 },
+      options: { readonly family: 0 | 4 | 6 },
     ): Promise<{ readonly address: string; readonly family: number }>;
   };
   "node:fs": {

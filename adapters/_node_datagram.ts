@@ -8,7 +8,12 @@ import { requireNetPermission } from "./_deno_permission.ts";
 import { checkMaxPending, Inbox } from "./_inbox.ts";
 import { builtin, type NodeDatagramSocket } from "./_node_builtins.ts";
 import { formatAddress, inetAddress, isIPv6 } from "./address.ts";
-import { checkDatagram, MAX_PENDING_DATAGRAMS, pastStaleErrors } from "./_datagram.ts";
+import {
+  checkDatagram,
+  MAX_PENDING_DATAGRAMS,
+  pastStaleErrors,
+  targetLiteral,
+} from "./_datagram.ts";
 import type {
   Datagram,
   DatagramOptions,
@@ -96,15 +101,12 @@ class NodeDatagram implements Datagram {
   async #send(data: Uint8Array, address: InetAddress | string): Promise<void> {
     const { to, doing } = checkDatagram(data, address, this.#close !== undefined);
     try {
+      const host = await targetLiteral(this.addr, to.hostname, doing);
+      if (this.#close !== undefined) throw connectError("closed", doing);
       await pastStaleErrors(() =>
         new Promise((resolve, reject) => {
           this.#giveUp = () => reject(connectError("closed", doing));
-          this.#socket.send(
-            data,
-            to.port,
-            to.hostname,
-            (error) => error ? reject(error) : resolve(),
-          );
+          this.#socket.send(data, to.port, host, (error) => error ? reject(error) : resolve());
         })
       );
     } catch (error) {

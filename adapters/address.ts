@@ -27,7 +27,9 @@ export function isIP(host: string): boolean {
   return IPV4.test(host) || isIPv6(host);
 }
 
-function checkHost(host: string, text: string): string {
+/** A host name or IP literal, or an error that shows `text`. */
+export function checkHost(host: string, text: string = host): string {
+  if (typeof host !== "string") throw invalid(String(host), "a hostname is needed");
   if (host.includes(":")) {
     if (!isIPv6(host)) throw invalid(text, "not an IPv6 literal");
   } else if (!HOST.test(host)) {
@@ -114,7 +116,6 @@ export function toInetAddress(address: InetAddress | string): InetAddress {
   const { hostname, port } =
     (typeof address === "string" ? parseAddress(address) : address) as InetAddress;
   const text = `${hostname}:${port}`;
-  if (typeof hostname !== "string") throw invalid(text, "a hostname is needed");
   if (!Number.isInteger(port) || port < 0 || port > 65535) {
     throw invalid(text, "the port is not 0 to 65535");
   }

@@ -35,6 +35,7 @@ import type {
 export * from "./types.ts";
 export * from "./activation.ts";
 export { formatAddress, parseAddress } from "./address.ts";
+export { resolveHost, type ResolveOptions } from "./resolve.ts";
 export { connPair, wrapConn, type WrapOptions } from "./wrap.ts";
 
 function transport(): Transport {

@@ -48,6 +48,7 @@ import type {
 export * from "./types.ts";
 export * from "./activation.ts";
 export { formatAddress, parseAddress } from "./address.ts";
+export { resolveHost, type ResolveOptions } from "./resolve.ts";
 export { connPair, wrapConn, type WrapOptions } from "./wrap.ts";
 
 /** The part of Bun's API that is used here. */

@@ -45,6 +45,7 @@ import type {
 export * from "./types.ts";
 export * from "./activation.ts";
 export { formatAddress, parseAddress } from "./address.ts";
+export { resolveHost, type ResolveOptions } from "./resolve.ts";
 export { connPair, wrapConn, type WrapOptions } from "./wrap.ts";
 export { BACKLOG, MAX_PENDING_CONNECTIONS } from "./_node_listener.ts";
 

@@ -72,6 +72,38 @@ export function datagramSuite(name: string, transport: Transport): void {
       }),
   );
 
+  check("a socket of both families answers either, and sends to names of either", async () => {
+    const both = await transport.bindDatagram("[::]:0");
+    for (const host of ["127.0.0.1", "::1"]) {
+      const peer = await transport.bindDatagram({ hostname: host, port: 0 });
+      await peer.send(pattern(7), { hostname: host, port: both.addr.port });
+      const { from } = await both.receive();
+      assertEquals(from, peer.addr);
+      await both.send(pattern(8), from);
+      same((await peer.receive()).data, pattern(8));
+      await peer.close();
+    }
+    const four = await transport.bindDatagram("[::ffff:127.0.0.1]:0");
+    assertEquals(four.addr.hostname, "127.0.0.1");
+    await four.send(pattern(2), { hostname: "::ffff:127.0.0.1", port: both.addr.port });
+    assertEquals((await both.receive()).from, four.addr);
+    // Of whatever family this machine has for it.
+    await both.send(pattern(9), { hostname: "localhost", port: both.addr.port });
+    same((await both.receive()).data, pattern(9));
+    await Promise.all([four.close(), both.close()]);
+  });
+
+  check(
+    "what a socket's family cannot reach is unreachable",
+    () =>
+      withPair(async (a) => {
+        await rejectsWith(a.send(pattern(1), "[::1]:9"), "unreachable");
+        const six = await transport.bindDatagram("[::1]:0");
+        await rejectsWith(six.send(pattern(1), "127.0.0.1:9"), "unreachable");
+        await six.close();
+      }),
+  );
+
   check("sends that close() overtakes settle", async () => {
     for (const hostname of ["127.0.0.1", "localhost"]) {
       // After each number of turns the send is somewhere else on its way.
