@@ -11,6 +11,7 @@ import {
 } from "./_datagram.ts";
 import { abortable, abortError, connectError, toConnectError } from "./_errors.ts";
 import { checkMaxPending, Inbox } from "./_inbox.ts";
+import { Multicast, type MulticastSocket } from "./_multicast.ts";
 import { runtimeGlobal } from "./_node_builtins.ts";
 import { formatAddress, inetAddress } from "./address.ts";
 import type {
@@ -21,7 +22,7 @@ import type {
   WaitOptions,
 } from "./types.ts";
 
-interface BunUdpSocket {
+interface BunUdpSocket extends MulticastSocket {
   /** Unlike its `hostname`, which is what was asked for. */
   readonly address: { readonly address: string; readonly port: number };
   /** False if the kernel's buffer is full; then `drain` follows. */
@@ -68,6 +69,7 @@ class BunDatagram implements Datagram {
   #socket!: BunUdpSocket;
   /** Noted, since a closed socket of Bun no longer knows it. */
   #addr!: InetAddress;
+  #multicast!: Multicast;
   #close: Promise<void> | undefined;
   /** Sends wait for their turn, so that they leave in the order of the calls. */
   #sending: Promise<void> = Promise.resolve();
@@ -81,6 +83,7 @@ class BunDatagram implements Datagram {
   open(socket: BunUdpSocket): void {
     this.#socket = socket;
     this.#addr = inetAddress(socket.address.address, socket.address.port);
+    this.#multicast = new Multicast(socket, this.#addr, () => this.#close !== undefined);
   }
 
   received(data: Uint8Array, from: InetAddress): void {
@@ -128,6 +131,18 @@ class BunDatagram implements Datagram {
 
   receive(options?: WaitOptions): Promise<ReceivedDatagram> {
     return this.#inbox.take(options);
+  }
+
+  joinMulticast(group: string, iface?: string): void {
+    this.#multicast.join(group, iface);
+  }
+
+  leaveMulticast(group: string, iface?: string): void {
+    this.#multicast.leave(group, iface);
+  }
+
+  setMulticastInterface(iface: string): void {
+    this.#multicast.sendBy(iface);
   }
 
   close(): Promise<void> {

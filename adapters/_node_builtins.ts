@@ -63,7 +63,16 @@ export interface NodeDatagramSocket extends Emitter {
     address: string,
     done: (error: Error | null) => void,
   ): void;
+  addMembership(group: string, iface?: string): void;
+  dropMembership(group: string, iface?: string): void;
+  setMulticastInterface(iface: string): void;
   close(done?: () => void): void;
+}
+
+/** An address of a network interface. */
+export interface NodeInterfaceAddress {
+  readonly address: string;
+  readonly family: string;
 }
 
 /** What `lstat` and `stat` tell. */
@@ -168,6 +177,7 @@ interface Builtins {
   };
   "node:os": {
     tmpdir(): string;
+    networkInterfaces(): Record<string, readonly NodeInterfaceAddress[] | undefined>;
   };
   "node:path": {
     resolve(path: string): string;

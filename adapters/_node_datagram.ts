@@ -6,6 +6,7 @@
 import { abortable, abortError, connectError, toConnectError } from "./_errors.ts";
 import { requireNetPermission } from "./_deno_permission.ts";
 import { checkMaxPending, Inbox } from "./_inbox.ts";
+import { Multicast } from "./_multicast.ts";
 import { builtin, type NodeDatagramSocket } from "./_node_builtins.ts";
 import { formatAddress, inetAddress, isIPv6 } from "./address.ts";
 import {
@@ -62,6 +63,7 @@ class NodeDatagram implements Datagram {
   readonly addr: InetAddress;
   readonly #socket: NodeDatagramSocket;
   readonly #inbox: Inbox<ReceivedDatagram>;
+  readonly #multicast: Multicast;
   #close: Promise<void> | undefined;
   /** Sends wait for their turn: node:dgram on Deno would let them leave in any order. */
   #sending: Promise<void> = Promise.resolve();
@@ -72,6 +74,7 @@ class NodeDatagram implements Datagram {
     const { address, port } = socket.address();
     this.addr = inetAddress(address, port);
     this.#socket = socket;
+    this.#multicast = new Multicast(socket, this.addr, () => this.#close !== undefined);
     this.#inbox = new Inbox(options.maxPending ?? MAX_PENDING_DATAGRAMS, this.#doing);
     socket.on("message", (data: Uint8Array, from: { address: string; port: number }) => {
       this.#inbox.push({
@@ -118,6 +121,18 @@ class NodeDatagram implements Datagram {
 
   receive(options?: WaitOptions): Promise<ReceivedDatagram> {
     return this.#inbox.take(options);
+  }
+
+  joinMulticast(group: string, iface?: string): void {
+    this.#multicast.join(group, iface);
+  }
+
+  leaveMulticast(group: string, iface?: string): void {
+    this.#multicast.leave(group, iface);
+  }
+
+  setMulticastInterface(iface: string): void {
+    this.#multicast.sendBy(iface);
   }
 
   close(): Promise<void> {

@@ -315,6 +315,23 @@ export interface Datagram extends AsyncIterable<ReceivedDatagram>, AsyncDisposab
   send(data: Uint8Array, to: InetAddress | string): Promise<void>;
   /** Waits for the next datagram; rejects with `closed` once the socket is closed. */
   receive(options?: WaitOptions): Promise<ReceivedDatagram>;
+  /**
+   * Receives what is sent to a multicast group as well, for instance `"239.1.2.3"` or `"ff15::1"`. `iface` is the name of an interface
+   * (`"eth0"`) or one of its addresses; an IPv6 group may name it instead (`"ff02::1%eth0"`). Without, the system chooses. Join a
+   * socket that is bound to the group's port, at `0.0.0.0` or `::`. To join what is joined already does nothing.
+   *
+   * @throws {ConnectError} `invalid-address` if it is no multicast address, if this machine has no such interface, or none with an
+   * IPv4 address for an IPv4 group; `unsupported` for an IPv4 group at an IPv6 socket on Deno; `permission` on Deno without
+   * `--allow-sys=networkInterfaces` where an interface is named; `closed`
+   */
+  joinMulticast(group: string, iface?: string): void;
+  /** Takes back a {@linkcode joinMulticast} with the same group and interface; does nothing if there was none. Closing does so too. */
+  leaveMulticast(group: string, iface?: string): void;
+  /**
+   * By which interface datagrams to multicast groups of the socket's own family leave, where their address names none. By default
+   * that is the one whose address the socket is bound to (IPv4), else the system chooses. Errors are those of `joinMulticast`.
+   */
+  setMulticastInterface(iface: string): void;
   /** Closes the socket. */
   close(): Promise<void>;
 }

@@ -1,7 +1,8 @@
 /** UDP sockets. */
-import { assert, assertEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { test } from "node:test";
-import type { Datagram, Transport } from "../adapters/types.ts";
+import { networkInterfaces } from "node:os";
+import { ConnectError, type Datagram, type Transport } from "../adapters/types.ts";
 import { pattern, rejectsWith, same, sleep } from "./adapter_suite.ts";
 
 export function datagramSuite(name: string, transport: Transport): void {
@@ -103,6 +104,66 @@ export function datagramSuite(name: string, transport: Transport): void {
         await six.close();
       }),
   );
+
+  check("multicast over the loopback interface: join, leave, and by which interface", async () => {
+    const loopback = Object.entries(networkInterfaces())
+      .find(([_, addresses]) => addresses!.some(({ address }) => address === "127.0.0.1"))![0];
+    for (const reuseAddress of [false, true]) {
+      const here = await transport.bindDatagram("0.0.0.0:0", { reuseAddress });
+      const sender = await transport.bindDatagram("0.0.0.0:0");
+      const send = async (group: string) => {
+        await sender.send(pattern(5), { hostname: group, port: here.addr.port });
+        // A datagram to ourselves, which always comes, comes after it.
+        await sender.send(pattern(1), { hostname: "127.0.0.1", port: here.addr.port });
+        const { data } = await here.receive();
+        if (data.length === 5) await here.receive();
+        return data.length === 5;
+      };
+      sender.setMulticastInterface(loopback);
+      for (const iface of [loopback, "127.0.0.1"]) {
+        assertEquals(await send("239.1.2.3"), false);
+        here.joinMulticast("239.1.2.3", iface);
+        here.joinMulticast("239.1.2.3", iface);
+        assertEquals(await send("239.1.2.3"), true);
+        here.leaveMulticast("239.1.2.3", iface);
+        here.leaveMulticast("239.1.2.3", iface);
+      }
+      sender.setMulticastInterface("127.0.0.1");
+      here.joinMulticast("239.1.2.4", loopback);
+      assertEquals(await send("239.1.2.4"), true);
+      await Promise.all([here.close(), sender.close()]);
+    }
+    const six = await transport.bindDatagram("[::]:0");
+    // What is sent to a group by the loopback interface comes back only where it has a route to ff00::/8.
+    six.joinMulticast("ff15::1", loopback);
+    six.joinMulticast("FF02::1:5", "::1");
+    six.joinMulticast(`ff02::1:6%${loopback}`);
+    six.setMulticastInterface(loopback);
+    for (const group of ["ff15::1", "FF02::1:5"]) six.leaveMulticast(group, loopback);
+    await six.close();
+  });
+
+  check("multicast that cannot be is a typed error", async () => {
+    const four = await transport.bindDatagram("127.0.0.1:0");
+    const fails = (call: () => void, code: string, message: string) => {
+      assertEquals(assertThrows(call, ConnectError, message).code, code);
+    };
+    for (const group of ["127.0.0.1", "240.0.0.1", "name", "239.1", "", undefined]) {
+      fails(() => four.joinMulticast(group as string), "invalid-address", "not a multicast");
+      fails(() => four.leaveMulticast(group as string), "invalid-address", "not a multicast");
+    }
+    fails(() => four.joinMulticast("ff15::1"), "invalid-address", "an IPv4 socket");
+    for (const iface of ["none0", "192.0.2.77", "::1%none0", ""]) {
+      fails(() => four.joinMulticast("239.1.2.3", iface), "invalid-address", "no interface");
+      fails(() => four.setMulticastInterface(iface), "invalid-address", "no interface");
+    }
+    const six = await transport.bindDatagram("[::]:0");
+    fails(() => six.joinMulticast("ff02::1%none0"), "invalid-address", "is none0");
+    fails(() => six.joinMulticast("fe80::1"), "invalid-address", "not a multicast");
+    await Promise.all([four.close(), six.close()]);
+    fails(() => four.joinMulticast("239.1.2.3", "127.0.0.1"), "closed", "joining 239.1.2.3");
+    fails(() => four.setMulticastInterface("127.0.0.1"), "closed", "sending multicast");
+  });
 
   check("sends that close() overtakes settle", async () => {
     for (const hostname of ["127.0.0.1", "localhost"]) {
