@@ -17,7 +17,7 @@ import {
 import { encodeText, firstBytes, requireBytes } from "./_bytes.ts";
 import type { Outlet, SessionHost } from "./_host.ts";
 import { disconnected, Outgoing } from "./_outgoing.ts";
-import { attempt, failed, heard, ManagerError } from "./errors.ts";
+import { abortedWait, attempt, failed, heard, ManagerError, untilAbort } from "./errors.ts";
 import {
   type DisconnectReason,
   type EventParts,
@@ -330,12 +330,15 @@ export class ConnSession implements StreamSession {
     return heard(this.#conn.closeWrite());
   }
 
-  close({ discard = false }: CloseSessionOptions = {}): Promise<void> {
+  close({ discard = false, signal }: CloseSessionOptions = {}): Promise<void> {
     if (discard) {
       this.#discarding = true;
       this.#outlet.remove?.((it) => it.session === this && it.state === "data");
     }
-    return this.#closing ??= this.#state === "ended" ? Promise.resolve() : heard(this.#close());
+    this.#closing ??= this.#state === "ended" ? Promise.resolve() : heard(this.#close());
+    if (signal === undefined) return this.#closing;
+    const giveUp = () => this.end("closed", abortedWait(signal, this.#doing("closing")));
+    return heard(untilAbort(this.#closing, signal, giveUp));
   }
 
   async #close(): Promise<void> {

@@ -138,28 +138,26 @@ export class Roster implements SessionHost, AcceptingHost {
     conn.closed.then(end, end);
   }
 
-  /** Waits until all sessions but UDP sockets have ended by themselves, or for that time. */
-  async emptied(ms: number): Promise<void> {
-    const stop = new AbortController();
-    this.#onLeft = () => {
-      for (const { kind } of this.sessions.values()) if (kind !== "udp") return;
-      stop.abort();
-    };
-    this.#onLeft();
-    await pause(ms, stop.signal);
+  /** Waits until all sessions but UDP sockets have ended by themselves, for that time at the most. */
+  async emptied(ms: number, signal: AbortSignal | undefined): Promise<void> {
+    const empty = new Promise<void>((resolve) => {
+      this.#onLeft = () => {
+        if ([...this.sessions.values()].every(({ kind }) => kind === "udp")) resolve();
+      };
+    });
+    this.#onLeft!();
+    await within(empty, ms, signal);
     this.#onLeft = undefined;
   }
 
   /** Closes all sessions; those that take longer are given up. */
-  async closeAll(graceMs: number): Promise<void> {
+  async closeAll(graceMs: number, signal: AbortSignal | undefined): Promise<void> {
     const closing = Promise.allSettled([...this.sessions.values()].map((it) => it.close()));
     const over = closing.then(() =>
       Promise.allSettled([...this.#lingering].map(({ closed }) => closed))
     );
-    const stop = new AbortController();
-    await Promise.race([over, pause(graceMs, stop.signal)]);
-    stop.abort();
-    const late = new ManagerError("closed", `not closed within ${graceMs} ms`);
+    await within(over, graceMs, signal);
+    const late = new ManagerError("closed", `shutting down: not closed within ${graceMs} ms`);
     for (const session of this.sessions.values()) session.end("closed", late);
     for (const conn of this.#lingering) conn.abort(late);
     await over;
@@ -222,4 +220,15 @@ function requireId(id: string): void {
   }
   if (OWN_ID.test(id)) throw new ManagerError("invalid-id", `${doing}: the manager gives such ids`);
   if (/\p{Cc}/u.test(id)) throw new ManagerError("invalid-id", `${doing}: a control character`);
+}
+
+/** Resolves when `promise` does, `signal` fires, or the time is over. */
+async function within(promise: Promise<unknown>, ms: number, signal?: AbortSignal): Promise<void> {
+  const stop = new AbortController();
+  const onAbort = () => stop.abort();
+  if (signal?.aborted) onAbort();
+  signal?.addEventListener("abort", onAbort, { once: true });
+  await Promise.race([promise, pause(ms, stop.signal)]);
+  signal?.removeEventListener("abort", onAbort);
+  stop.abort();
 }

@@ -90,3 +90,18 @@ export function attempt<T>(call: () => Promise<T>): Promise<T> {
     return failed(error);
   }
 }
+
+/** Settles as `promise` does; `onAbort` is called if `signal` fires before. */
+export async function untilAbort<T>(
+  promise: Promise<T>,
+  signal: AbortSignal,
+  onAbort: () => void,
+): Promise<T> {
+  if (signal.aborted) onAbort();
+  signal.addEventListener("abort", onAbort, { once: true });
+  try {
+    return await promise;
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+  }
+}

@@ -29,6 +29,7 @@ import { attempt, ManagerError } from "./errors.ts";
 import {
   type CloseIdOptions,
   type ConnectSessionOptions,
+  connOptions,
   definedOf,
   type ListenerOptions,
   listenerSettings,
@@ -39,6 +40,7 @@ import {
   type SessionOptions,
   sessionSettings,
   type ShutdownOptions,
+  tlsOptions,
 } from "./options.ts";
 import type { Session, StreamSession } from "./session.ts";
 import { type ManagerStats, statsLines } from "./stats.ts";
@@ -127,7 +129,7 @@ export class ConnectionManager implements AsyncDisposable {
     const open = async (address: Address) =>
       await this.#transport.listen(address, {
         ...definedOf({ backlog, reusePort, maxPending, mode, signal }),
-        ...this.#connOptions(options),
+        ...connOptions(options, this.#options),
         ...(kind === "tls" && { tls: tlsOptions(all) }),
       });
     // Before there is anything to close again.
@@ -286,7 +288,7 @@ export class ConnectionManager implements AsyncDisposable {
     const open = (signal: AbortSignal | undefined) =>
       openWithin(this.#transport, target, {
         ...definedOf({ tls, localAddress }),
-        ...this.#connOptions(options),
+        ...connOptions(options, this.#options),
         timeoutMs,
         signals: [signal, this.#stop.signal],
       });
@@ -368,15 +370,15 @@ export class ConnectionManager implements AsyncDisposable {
   }
 
   /** Closes a session, or a listener, whose sessions go on. @throws {ManagerError} `no-such-session` */
-  close(id: string, { sessions = false, discard }: CloseIdOptions = {}): Promise<void> {
+  close(id: string, { sessions = false, ...options }: CloseIdOptions = {}): Promise<void> {
     return attempt(async () => {
       const listener = this.#roster.listeners.get(id);
-      if (listener === undefined) return await this.#require(id).close({ discard });
+      if (listener === undefined) return await this.#require(id).close(options);
       this.#roster.listeners.delete(id);
       const closing = [listener.close()];
       for (const session of sessions ? this.#roster.sessions.values() : []) {
         const its = session.kind !== "udp" && session.listener === id;
-        if (its) closing.push(session.close({ discard }));
+        if (its) closing.push(session.close(options));
       }
       await Promise.all(closing);
     });
@@ -422,23 +424,24 @@ export class ConnectionManager implements AsyncDisposable {
    *
    * @throws {RangeError} if a time is none
    */
-  shutdown({ drainMs = 0, graceMs = GRACE_MS }: ShutdownOptions = {}): Promise<void> {
+  shutdown(options: ShutdownOptions = {}): Promise<void> {
+    const { drainMs = 0, graceMs = GRACE_MS, signal } = options;
     return attempt(() => {
       if (drainMs !== 0) requireTime("drainMs", drainMs);
       if (graceMs !== 0) requireTime("graceMs", graceMs);
-      return this.#shutdown ??= this.#close(drainMs, graceMs);
+      return this.#shutdown ??= this.#close(drainMs, graceMs, signal);
     });
   }
 
-  async #close(drainMs: number, graceMs: number): Promise<void> {
+  async #close(drainMs: number, graceMs: number, signal?: AbortSignal): Promise<void> {
     const roster = this.#roster;
     // A microtask later `#shutdown` is set, which keeps new ones from coming.
     await Promise.resolve();
     this.#stop.abort(new ManagerError("closed", "the manager was shut down"));
     const ids = [...roster.listeners.keys()];
     await Promise.allSettled(ids.map((id) => this.close(id)));
-    if (drainMs > 0) await roster.emptied(drainMs);
-    await roster.closeAll(graceMs);
+    if (drainMs > 0) await roster.emptied(drainMs, signal);
+    await roster.closeAll(graceMs, signal);
     roster.told().then(() => this.events.close());
   }
 
@@ -464,14 +467,6 @@ export class ConnectionManager implements AsyncDisposable {
     }
   }
 
-  #connOptions(own: SessionOptions): SessionOptions {
-    const { noDelay, keepAlive, flushTimeoutMs, lingerMs, credentials } = {
-      ...this.#options,
-      ...definedOf(own),
-    };
-    return definedOf({ noDelay, keepAlive, flushTimeoutMs, lingerMs, credentials });
-  }
-
   #require(id: string): ConnSession | DatagramSession {
     const session = this.#roster.session(id);
     if (session !== undefined) return session;
@@ -488,13 +483,4 @@ export class ConnectionManager implements AsyncDisposable {
     if (this.#shutdown === undefined) return;
     throw new ManagerError("closed", `${doing}: the manager was shut down`);
   }
-}
-
-/** @throws {TypeError} */
-function tlsOptions({ tls, handshakeTimeout }: ListenerOptions): TlsListenOptions {
-  if (tls === undefined) throw new TypeError("listening for TLS: the option tls is missing");
-  return {
-    ...tls,
-    ...definedOf({ handshakeTimeoutMs: tls.handshakeTimeoutMs ?? handshakeTimeout }),
-  };
 }

@@ -135,8 +135,8 @@ export interface CloseIdOptions extends CloseSessionOptions {
   readonly sessions?: boolean | undefined;
 }
 
-/** Options of {@linkcode ConnectionManager.shutdown}. */
-export interface ShutdownOptions {
+/** Options of {@linkcode ConnectionManager.shutdown}; `signal` ends both times at once. */
+export interface ShutdownOptions extends WaitOptions {
   /** How long sessions may go on, for their peers to end them, in milliseconds; they are closed after it. @default 0 */
   readonly drainMs?: number | undefined;
   /** How long what was written may take to leave, in milliseconds; then the rest is given up. @default 5000 */
@@ -144,7 +144,7 @@ export interface ShutdownOptions {
 }
 
 /** The options of a session, with all numbers. */
-export interface SessionSettings extends ConnOptions {
+export interface SessionSettings {
   readonly framing: Framing;
   readonly maxFrameBytes: number;
   readonly chunkSize: number;
@@ -169,13 +169,23 @@ export function sessionSettings(own: SessionOptions, defaults: SessionOptions): 
   requireLimits(limits);
   const framing = given.framing ?? "raw";
   requireChoice("framing", framing, FRAMINGS);
-  const { noDelay, keepAlive, flushTimeoutMs, lingerMs, credentials } = given;
-  return {
-    ...limits,
-    framing,
-    allowHalfOpen: given.allowHalfOpen ?? false,
-    ...definedOf({ noDelay, keepAlive, flushTimeoutMs, lingerMs, credentials }),
+  return { ...limits, framing, allowHalfOpen: given.allowHalfOpen ?? false };
+}
+
+/** What the adapters are told of a connection. */
+export function connOptions(own: ConnOptions, defaults: ConnOptions): ConnOptions {
+  const { noDelay, keepAlive, flushTimeoutMs, lingerMs, credentials } = {
+    ...defaults,
+    ...definedOf(own),
   };
+  return definedOf({ noDelay, keepAlive, flushTimeoutMs, lingerMs, credentials });
+}
+
+/** What they are told of TLS. @throws {TypeError} if nothing was */
+export function tlsOptions({ tls, handshakeTimeout }: ListenerOptions): TlsListenOptions {
+  if (tls === undefined) throw new TypeError("listening for TLS: the option tls is missing");
+  const handshakeTimeoutMs = tls.handshakeTimeoutMs ?? handshakeTimeout;
+  return { ...tls, ...definedOf({ handshakeTimeoutMs }) };
 }
 
 /** What a listener goes by, besides its sessions' settings. */

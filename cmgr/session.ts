@@ -12,9 +12,9 @@ import type {
 } from "../adapters/types.ts";
 import type { SessionStats } from "./stats.ts";
 
-/** Options of closing a session. */
-export interface CloseSessionOptions {
-  /** Drops the events of this session that nobody has taken yet, but not its `disconnected`. @default false */
+/** Options of closing a session; `signal` gives up what has not left. */
+export interface CloseSessionOptions extends WaitOptions {
+  /** Drops the data of this session that nobody has taken yet. @default false */
   readonly discard?: boolean | undefined;
 }
 
