@@ -33,7 +33,7 @@ export function familyOf(kind: ListenKind): 4 | 6 | undefined {
 /** A port as callers write it: a number, its digits, `any` for a free one; `undefined` for none: `""`, 0. @throws {RangeError} */
 export function portOf(port: number | string): number | undefined {
   if (port === "any") return 0;
-  const number = port === "" ? 0 : Number(port);
+  const number = port === "" ? 0 : /^\d{1,5}$/.test(`${port}`) ? Number(port) : NaN;
   if (Number.isInteger(number) && number >= 0 && number <= 65535) return number || undefined;
   throw new RangeError(`port is ${JSON.stringify(port)}, expected 1 to 65535, or "any"`);
 }

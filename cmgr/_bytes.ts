@@ -6,12 +6,16 @@
 
 const ENCODER = new TextEncoder();
 
-/** The first `n` of `bytes`: none if `n` is not positive (spec 4, row 21). @throws {TypeError | RangeError} */
-export function firstBytes(bytes: Uint8Array, n: number): Uint8Array {
+/** Writes the first `n` of `bytes`: nothing at all if `n` is not positive (spec 4, row 21). @throws {TypeError | RangeError} */
+export function writeFirst(
+  bytes: Uint8Array,
+  n: number,
+  write: (first: Uint8Array) => Promise<void>,
+): Promise<void> {
   requireBytes(bytes);
   if (!Number.isInteger(n)) throw new RangeError(`writing ${n} bytes: not a whole number`);
   if (n > bytes.length) throw new RangeError(`writing ${n} bytes: there are ${bytes.length}`);
-  return bytes.subarray(0, Math.max(0, n));
+  return n <= 0 ? Promise.resolve() : write(bytes.subarray(0, n));
 }
 
 /** @throws {TypeError} */

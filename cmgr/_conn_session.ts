@@ -14,7 +14,7 @@ import {
   type TlsInfo,
   type WaitOptions,
 } from "../adapters/types.ts";
-import { encodeText, firstBytes, requireBytes } from "./_bytes.ts";
+import { encodeText, requireBytes, writeFirst } from "./_bytes.ts";
 import type { Outlet, SessionHost } from "./_host.ts";
 import { disconnected, Outgoing } from "./_outgoing.ts";
 import { abortedWait, attempt, failed, heard, ManagerError, untilAbort } from "./errors.ts";
@@ -92,6 +92,7 @@ export class ConnSession implements StreamSession {
   #sentBefore = 0;
   #messagesIn = 0;
   #messagesOut = 0;
+  #refused = 0;
 
   constructor(host: SessionHost, init: ConnSessionInit) {
     this.#host = host;
@@ -127,7 +128,10 @@ export class ConnSession implements StreamSession {
   }
   /** Whether there is a connection that can be written to. */
   get writable(): boolean {
-    return (this.#state === "open" || this.#state === "half-open") && !this.#finished;
+    return this.#connected && !this.#finished;
+  }
+  get #connected(): boolean {
+    return this.#state === "open" || this.#state === "half-open";
   }
 
   /** How long it may stand still, or do nothing. */
@@ -215,9 +219,22 @@ export class ConnSession implements StreamSession {
     this.#bytesIn += chunk.length;
     this.#activeAt = performance.now();
     this.#host.instruments?.io.add(chunk.length, RECEIVED);
-    if (this.#decoder !== undefined) return this.#messages(this.#decoder.push(chunk));
+    if (this.#decoder !== undefined) return this.#decode(this.#decoder, chunk);
     const { chunkSize } = this.#settings;
     return chunk.length <= chunkSize ? this.#message(chunk) : this.#messages(cut(chunk, chunkSize));
+  }
+
+  #decode(decoder: FrameDecoder, chunk: Uint8Array): Promise<void> | undefined {
+    const messages: Uint8Array[] = [];
+    try {
+      decoder.push(chunk, messages);
+    } catch (error) {
+      // What came before it is told first.
+      return Promise.resolve(this.#messages(messages)).then(() => {
+        throw error;
+      });
+    }
+    return this.#messages(messages);
   }
 
   #message(data: Uint8Array): Promise<void> | undefined {
@@ -281,6 +298,7 @@ export class ConnSession implements StreamSession {
         this.#open(conn);
         return undefined;
       } catch (error) {
+        if (this.#closing !== undefined) break;
         end = { reason: "error", error: error as Error };
       }
     }
@@ -295,7 +313,7 @@ export class ConnSession implements StreamSession {
   }
 
   writeN(bytes: Uint8Array, n: number, options?: WaitOptions): Promise<void> {
-    return attempt(() => this.write(firstBytes(bytes, n), options));
+    return attempt(() => writeFirst(bytes, n, (first) => this.write(first, options)));
   }
 
   writeStr(text: string, options?: WaitOptions): Promise<void> {
@@ -307,7 +325,15 @@ export class ConnSession implements StreamSession {
     requireBytes(message);
     if (!this.writable) throw this.#unwritable();
     const bytes = encodeFrame(this.#settings.framing, message);
-    this.#outgoing.post(bytes);
+    try {
+      this.#outgoing.post(bytes);
+    } catch (error) {
+      if ((error as ManagerError).code === "queue-full") {
+        this.#refused++;
+        this.#host.instruments?.overflow.add(1);
+      }
+      throw error;
+    }
     this.#activeAt = performance.now();
     this.#messagesOut++;
     const { instruments } = this.#host;
@@ -344,6 +370,8 @@ export class ConnSession implements StreamSession {
   async #close(): Promise<void> {
     // A microtask later `#closing` is set, which is what the end is told by.
     await Promise.resolve();
+    // It may have ended in between.
+    if (this.#state === "ended") return;
     this.#stop?.abort();
     if (this.#state !== "reconnecting") {
       this.#state = "closing";
@@ -385,7 +413,7 @@ export class ConnSession implements StreamSession {
       if (now - movedAt > stallTimeout) {
         this.#late("stalled", `its peer took none of ${queued} bytes for ${stallTimeout} ms`);
       }
-    } else if (this.writable && now - this.#activeAt > idleTimeout) {
+    } else if (this.#connected && now - this.#activeAt > idleTimeout) {
       this.#late("idle", `nothing came or went for ${idleTimeout} ms`);
     }
   }
@@ -411,6 +439,7 @@ export class ConnSession implements StreamSession {
       bytesOut: this.#sentBefore + this.#outgoing.sent,
       messagesIn: this.#messagesIn,
       messagesOut: this.#messagesOut,
+      refused: this.#refused,
       queued: this.#outgoing.queued,
       dropped: 0,
       reconnects: this.#reconnects,

@@ -32,7 +32,7 @@ export interface Outlet {
 
 /** @throws {TypeError} */
 export function outletOf(sink: Sink, onError: (error: unknown) => void): Outlet {
-  if (typeof sink === "object" && sink !== null) return sink satisfies Channel;
+  if (typeof (sink as Channel | null)?.send === "function") return sink as Channel;
   if (typeof sink !== "function") throw new TypeError("a sink is a Channel or a function");
   return {
     send(event) {

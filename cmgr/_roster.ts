@@ -211,8 +211,8 @@ export class Roster implements SessionHost, AcceptingHost {
   }
 }
 
-/** @throws {ManagerError} */
-function requireId(id: string): void {
+/** @throws {ManagerError} `invalid-id` */
+export function requireId(id: string): void {
   const doing = `session ${JSON.stringify(id)}`;
   if (typeof id !== "string" || id === "" || id.length > MAX_ID_LENGTH) {
     const text = `${doing}: an id is a text of 1 to ${MAX_ID_LENGTH} characters`;

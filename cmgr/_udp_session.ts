@@ -6,7 +6,7 @@
 import { formatAddress } from "../adapters/address.ts";
 import { pause } from "../adapters/pause.ts";
 import type { Address, Datagram, InetAddress, ReceivedDatagram } from "../adapters/types.ts";
-import { encodeText, firstBytes, requireBytes } from "./_bytes.ts";
+import { encodeText, requireBytes, writeFirst } from "./_bytes.ts";
 import { epochMs } from "./_conn_session.ts";
 import type { Outlet, SessionHost } from "./_host.ts";
 import { disconnected } from "./_outgoing.ts";
@@ -46,6 +46,8 @@ export class DatagramSession implements UdpSession {
   #peer: InetAddress | undefined;
   #closing: Promise<void> | undefined;
   #ended = false;
+  /** What it was given up for. */
+  #verdict: { readonly reason: DisconnectReason; readonly error: ManagerError } | undefined;
   /** The last send; they leave in the order of the calls. */
   #sending: Promise<void> | undefined;
   #activeAt: number = this.#since;
@@ -54,6 +56,7 @@ export class DatagramSession implements UdpSession {
   #bytesOut = 0;
   #messagesIn = 0;
   #messagesOut = 0;
+  #refused = 0;
 
   constructor(host: SessionHost, init: DatagramSessionInit) {
     this.#host = host;
@@ -80,7 +83,7 @@ export class DatagramSession implements UdpSession {
 
   /** Whether a broadcast can use it. */
   get writable(): boolean {
-    return !this.#ended && this.#closing === undefined;
+    return !this.#ended && this.#closing === undefined && this.#verdict === undefined;
   }
   /** A datagram waits for the kernel alone: it is not slow, but full. */
   get slow(): boolean {
@@ -99,6 +102,7 @@ export class DatagramSession implements UdpSession {
       reason = "error";
       error = cause as Error;
     }
+    if (this.#verdict !== undefined) ({ reason, error } = this.#verdict);
     this.#ended = true;
     this.#host.leave(this);
     await this.#outlet.send(
@@ -136,7 +140,7 @@ export class DatagramSession implements UdpSession {
   }
 
   writeN(bytes: Uint8Array, n: number): Promise<void> {
-    return attempt(() => this.write(firstBytes(bytes, n)));
+    return attempt(() => writeFirst(bytes, n, (first) => this.write(first)));
   }
 
   writeStr(text: string): Promise<void> {
@@ -167,6 +171,8 @@ export class DatagramSession implements UdpSession {
     if (!this.writable) throw disconnected(doing, undefined);
     const cost = length + DATAGRAM_OVERHEAD;
     if (this.#queued + cost > this.#maxQueuedBytes || !this.#host.budget.take(cost)) {
+      this.#refused++;
+      this.#host.instruments?.overflow.add(1);
       const text = `${doing}: ${length} bytes more than the ${this.#queued} that wait to leave`;
       throw new ManagerError("queue-full", text);
     }
@@ -203,7 +209,10 @@ export class DatagramSession implements UdpSession {
   }
 
   /** Gives it up. */
-  end(_reason: DisconnectReason, _error: ManagerError): void {
+  end(reason: DisconnectReason, error: ManagerError): void {
+    if (this.#ended) return;
+    this.#verdict ??= { reason, error };
+    this.#host.leave(this);
     this.#datagram.close();
   }
 
@@ -219,6 +228,7 @@ export class DatagramSession implements UdpSession {
       bytesOut: this.#bytesOut,
       messagesIn: this.#messagesIn,
       messagesOut: this.#messagesOut,
+      refused: this.#refused,
       queued: this.#queued,
       dropped: this.#datagram.dropped,
       reconnects: 0,

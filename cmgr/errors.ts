@@ -82,10 +82,10 @@ export function failed(error: unknown): Promise<never> {
   return heard(Promise.reject(error));
 }
 
-/** What `call` gives, or a promise that failed with what it throws. */
+/** What `call` gives, or a promise that failed with what it throws; nobody need wait for either. */
 export function attempt<T>(call: () => Promise<T>): Promise<T> {
   try {
-    return call();
+    return heard(call());
   } catch (error) {
     return failed(error);
   }

@@ -4,7 +4,7 @@
  * @module
  */
 import type { Address, InetAddress, WaitOptions } from "../adapters/types.ts";
-import { encodeText, firstBytes } from "./_bytes.ts";
+import { encodeText, writeFirst } from "./_bytes.ts";
 import { attempt } from "./errors.ts";
 import type { Session } from "./session.ts";
 
@@ -120,7 +120,7 @@ export class SessionEvent {
 
   /** The same with the first `n` of `bytes`: none if `n` is not positive. @throws {RangeError} if there are fewer */
   writeN(bytes: Uint8Array, n: number, options?: WaitOptions): Promise<void> {
-    return attempt(() => this.write(firstBytes(bytes, n), options));
+    return attempt(() => writeFirst(bytes, n, (first) => this.write(first, options)));
   }
 
   /** The same with a text, in UTF-8. */

@@ -24,8 +24,8 @@ const NOTHING = new Uint8Array();
 
 /** Cuts bytes into messages; a new one for each connection. */
 export interface FrameDecoder {
-  /** The messages that end in `chunk`. @throws {ManagerError} `frame-too-large`; what came before is lost then */
-  push(chunk: Uint8Array): Uint8Array[];
+  /** Adds the messages that end in `chunk` to `messages`. @throws {ManagerError} `frame-too-large`, behind those before it */
+  push(chunk: Uint8Array, messages: Uint8Array[]): void;
   /** The last message, at the end of the stream: a line need not end in LF. @throws {ManagerError} `frame-truncated` */
   finish(): Uint8Array | undefined;
 }
@@ -105,14 +105,12 @@ class LineDecoder implements FrameDecoder {
     return this.#unfinished.length === 0 ? undefined : this.#line(NOTHING);
   }
 
-  push(chunk: Uint8Array): Uint8Array[] {
-    const lines: Uint8Array[] = [];
+  push(chunk: Uint8Array, lines: Uint8Array[]): void {
     let start = 0;
     for (let end; (end = chunk.indexOf(LF, start)) >= 0; start = end + 1) {
       lines.push(this.#line(chunk.subarray(start, end)));
     }
     if (start < chunk.length) this.#keep(chunk.subarray(start));
-    return lines;
   }
 
   #line(last: Uint8Array): Uint8Array {
@@ -150,18 +148,17 @@ class PrefixDecoder implements FrameDecoder {
     throw new ManagerError("frame-truncated", `the stream ended ${got} bytes into a frame`);
   }
 
-  push(chunk: Uint8Array): Uint8Array[] {
-    const messages: Uint8Array[] = [];
+  push(chunk: Uint8Array, messages: Uint8Array[]): void {
     for (let at = 0;;) {
       while (this.#prefixLength < PREFIX_BYTES) {
-        if (at === chunk.length) return messages;
+        if (at === chunk.length) return;
         this.#prefix[this.#prefixLength++] = chunk[at++]!;
         if (this.#prefixLength === PREFIX_BYTES) this.#begin();
       }
       const missing = this.#size - this.#unfinished.length;
       if (chunk.length - at < missing) {
         this.#unfinished.add(chunk.subarray(at));
-        return messages;
+        return;
       }
       messages.push(this.#unfinished.take(chunk.subarray(at, at += missing)));
       this.#prefixLength = 0;

@@ -21,11 +21,11 @@ import { encodeText } from "./_bytes.ts";
 import { ConnSession } from "./_conn_session.ts";
 import { outletOf } from "./_host.ts";
 import { openWithin } from "./_opening.ts";
-import { Roster } from "./_roster.ts";
+import { requireId, Roster } from "./_roster.ts";
 import { DatagramSession } from "./_udp_session.ts";
 import { broadcast, type BroadcastOptions, type BroadcastResult } from "./broadcast.ts";
 import { Channel, type Sink } from "./channel.ts";
-import { attempt, ManagerError } from "./errors.ts";
+import { attempt, ManagerError, type ManagerErrorCode } from "./errors.ts";
 import {
   type CloseIdOptions,
   type ConnectSessionOptions,
@@ -48,6 +48,8 @@ import { UdpNames } from "./udp_address.ts";
 
 /** Default of `timeoutMs`. */
 export const CONNECT_TIMEOUT_MS = 30_000;
+/** What a write fails with when the peer is gone. */
+const PEER_GONE: ReadonlySet<ManagerErrorCode> = new Set(["disconnected", "reconnecting"]);
 /** Default of `graceMs`. */
 export const GRACE_MS = 5000;
 
@@ -57,7 +59,8 @@ export const GRACE_MS = 5000;
  * 1. Events of a session come in order: `accepted` if a listener took it, `new`, its data, and exactly one `disconnected`, the last.
  * 2. Who does not take events slows the peers whose events they are, and no others; who does not read what we write fills a bounded queue.
  * 3. An id belongs to one session of the manager at a time, and is free when that has ended; the event's `session` stays what it was.
- * 4. Nobody need wait for a `write()` or a `close()`: that it fails is told by an event, and is no unhandled rejection.
+ * 4. Nobody need wait for a `write()` or a `close()`: that the peer is gone is told by `disconnected`, and is no unhandled rejection. A write that
+ *    a full queue refuses is counted in `stats()`.
  *
  * @example
  * ```ts
@@ -125,10 +128,10 @@ export class ConnectionManager implements AsyncDisposable {
     requireKind(kind);
     if (kind.startsWith("udp")) return await this.#bindUdp(kind, port, iface, sink, options);
     const all = { ...this.#options, ...definedOf(options) };
-    const { backlog, reusePort, maxPending, mode, signal } = all as ListenerOptions;
+    const { backlog, reusePort, mode, signal } = all as ListenerOptions;
     const open = async (address: Address) =>
       await this.#transport.listen(address, {
-        ...definedOf({ backlog, reusePort, maxPending, mode, signal }),
+        ...definedOf({ backlog, reusePort, mode, signal }),
         ...connOptions(options, this.#options),
         ...(kind === "tls" && { tls: tlsOptions(all) }),
       });
@@ -187,7 +190,7 @@ export class ConnectionManager implements AsyncDisposable {
     const { hostname, port } = await this.#names.resolve(group, undefined);
     const any = hostname.includes(":") ? "::" : "0.0.0.0";
     const datagram = await this.#transport.bindDatagram({ hostname: any, port }, {
-      ...definedOf({ signal: options.signal, maxPending: options.maxPending }),
+      ...definedOf({ signal: options.signal, maxPending: this.#maxDatagrams(options) }),
       reuseAddress: true,
     });
     try {
@@ -244,7 +247,8 @@ export class ConnectionManager implements AsyncDisposable {
   ): Promise<string> {
     const outlet = this.#outlet(sink);
     const { maxQueuedBytes } = sessionSettings(options, this.#options);
-    const { maxPending, reuseAddress, reusePort, signal } = { ...this.#options, ...options };
+    const { reuseAddress, reusePort, signal } = { ...this.#options, ...options };
+    const maxPending = this.#maxDatagrams(options);
     const at = portOf(port);
     if (at === undefined) return "";
     const datagram = await bindAt(
@@ -292,7 +296,9 @@ export class ConnectionManager implements AsyncDisposable {
         timeoutMs,
         signals: [signal, this.#stop.signal],
       });
-    if (options.replace) await this.#roster.session(id)?.close();
+    requireId(id);
+    // How the old one ends is told by its own `disconnected`.
+    if (options.replace) await this.#roster.session(id)?.close().catch(() => {});
     const give = this.#roster.reserve(id);
     try {
       const conn = await open(signal);
@@ -453,10 +459,16 @@ export class ConnectionManager implements AsyncDisposable {
   #outlet(sink: Sink = this.events): ReturnType<typeof outletOf> {
     return outletOf(sink, (error) => {
       const { onError } = this.#options;
+      // A sink that waits for its answer to a peer that has gone has made no mistake, and `disconnected` tells it.
+      if (error instanceof ManagerError && PEER_GONE.has(error.code)) return;
       // As if nobody had caught it, which nobody has.
       if (onError === undefined) Promise.reject(error);
       else this.#onError(error);
     });
+  }
+
+  #maxDatagrams(own: ListenerOptions): number | undefined {
+    return own.maxPendingDatagrams ?? this.#options.maxPendingDatagrams;
   }
 
   #onError(error: unknown): void {

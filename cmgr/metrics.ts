@@ -43,6 +43,8 @@ export interface Instruments {
   readonly io: MetricInstrument;
   /** `cmgr.messages`: chunks, lines, frames and datagrams, by `direction`. */
   readonly messages: MetricInstrument;
+  /** `cmgr.messages.refused`: what was to be written, and a full queue refused. */
+  readonly overflow: MetricInstrument;
   /** `cmgr.queued`: bytes that wait to leave. */
   readonly queued: MetricInstrument;
 }
@@ -74,6 +76,7 @@ export function instruments(meter: Meter, onError: (error: unknown) => void): In
     reconnects: counter("cmgr.reconnects", "{connection}", "Connections that were opened again"),
     io: counter("cmgr.io", "By", "Bytes that came and went"),
     messages: counter("cmgr.messages", "{message}", "Messages that came and went"),
+    overflow: counter("cmgr.messages.refused", "{message}", "Messages that a full queue refused"),
     queued: upDown("cmgr.queued", "By", "Bytes that wait to leave"),
   };
 }

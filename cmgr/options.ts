@@ -50,8 +50,13 @@ export interface ListenerOptions extends SessionOptions, WaitOptions {
   readonly tls?: TlsListenOptions | undefined;
   /** How long a TLS handshake may take, in milliseconds. @default 10000 */
   readonly handshakeTimeout?: number | undefined;
-  /** How many sessions may wait until their `accepted` is taken; then the next are left to the system's queue. @default 512 */
+  /**
+   * How many sessions may wait until their `accepted` is taken. Then 512 more wait with the runtime, and others are closed and counted as
+   * `dropped`; a listener of Deno without TLS leaves them all to the system. @default 512
+   */
   readonly maxPending?: number | undefined;
+  /** How many datagrams of a UDP socket may wait until they are taken; more are dropped, and counted. @default 1024 */
+  readonly maxPendingDatagrams?: number | undefined;
   /** How many connections a second are taken, as many at once; more are refused. @default 10000 */
   readonly acceptRate?: number | undefined;
   /** How many sessions one remote IP address may have; more are refused. @default 16384 */

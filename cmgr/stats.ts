@@ -27,6 +27,8 @@ export interface SessionStats {
   readonly messagesIn: number;
   /** What was written. */
   readonly messagesOut: number;
+  /** What was to be written, and a full queue refused. */
+  readonly refused: number;
   /** Bytes that wait to leave. */
   readonly queued: number;
   /** Datagrams that nobody took in time; 0 but for UDP. The kernel's own are not seen. */
@@ -59,7 +61,7 @@ export interface ListenerStats {
   readonly sessions: number;
   /** Connections that it did not take. */
   readonly refused: RefusalCounts;
-  /** Connections that ended before: their TLS handshake failed, or more than `maxPending` waited. */
+  /** Connections that ended before: their TLS handshake failed, or too many waited. */
   readonly dropped: number;
 }
 
