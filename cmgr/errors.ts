@@ -21,7 +21,6 @@
  * - `idle`: nothing came and nothing went for `idleTimeout`
  * - `stalled`: nothing moved for `stallTimeout` though it was to
  * - `slow`: a broadcast with `slow: "close"` found its queue not empty enough
- * - `refused`: a connection was not taken; see `Refusal`
  * - `listener`: a listener cannot accept (too many open files, say); `cause` tells why
  * - `aborted`, `timeout`: an `AbortSignal` ended a wait
  */
@@ -40,7 +39,6 @@ export type ManagerErrorCode =
   | "idle"
   | "stalled"
   | "slow"
-  | "refused"
   | "listener"
   | "aborted"
   | "timeout";
