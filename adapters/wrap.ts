@@ -53,8 +53,14 @@ class StreamSocket implements RawSocket {
     await this.#writer.ready;
   }
 
-  shutdown(): Promise<void> {
-    return this.#writer.close();
+  async shutdown(): Promise<void> {
+    try {
+      await this.#writer.close();
+    } catch (error) {
+      // Of a stream that has broken, close() says that it cannot be closed; `closed` says why.
+      await this.#writer.closed;
+      throw error;
+    }
   }
 
   destroy(): void {
