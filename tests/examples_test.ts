@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { test } from "node:test";
-import { connect, formatAddress } from "@trunkline/sockets/auto";
+import { bindDatagram, type Conn, connect, formatAddress } from "@trunkline/sockets/auto";
 import {
   type Recording,
   replayRecording,
@@ -17,7 +17,7 @@ import { GREETING } from "./ovpn_fake.ts";
 
 const read = (path: string): string => readFileSync(new URL(`../${path}`, import.meta.url), "utf8");
 
-for (const name of ["watch_deno", "status_bun", "dial_in_node", "clock"]) {
+for (const name of ["watch_deno", "status_bun", "dial_in_node", "clock", "chat"]) {
   test(`the README shows examples/${name}.ts`, () => {
     assert(read("README.md").includes("```ts ignore\n" + read(`examples/${name}.ts`) + "```"));
   });
@@ -46,8 +46,8 @@ const CONNECT: Recording = [
 interface Program {
   /** Resolves when the pattern is in what it printed. */
   printed(pattern: RegExp): Promise<RegExpExecArray>;
-  /** Sends SIGTERM; resolves with the exit code, which is null if the signal ended it. */
-  stop(): Promise<number | null>;
+  /** Sends a signal, by default SIGTERM; resolves with the exit code, which is null if the signal ended it. */
+  stop(signal?: "SIGINT"): Promise<number | null>;
 }
 
 /** Runs an example with the runtime of this test. */
@@ -76,8 +76,8 @@ function start(args: readonly string[], env: Readonly<Record<string, string>> = 
         look();
         exited.then((code) => reject(new Error(`${args} ended with ${code}:\n${output}`)));
       }),
-    stop() {
-      child.kill();
+    stop(signal) {
+      child.kill(signal);
       return exited;
     },
   };
@@ -161,6 +161,76 @@ test("examples/clock.ts serves, and asks", { timeout: 30_000 }, async () => {
   await client.stop();
   const code = await server.stop();
   // Deno's own end by a signal may come before ours.
+  assert(code === 0 || RUNTIME === "deno", `${code}`);
+  if (code === 0) assert(!existsSync(path), "the socket file is gone");
+  rmSync(directory, { recursive: true });
+});
+
+/** Resolves when the line has come, which is what the next one must be. */
+type Expect = (line: string) => Promise<void>;
+
+function linesOf(conn: Conn): Expect {
+  let text = "";
+  return async (line) => {
+    while (!text.includes("\n")) {
+      const chunk = await conn.read();
+      assert(chunk !== null, `the end instead of: ${line}`);
+      text += new TextDecoder().decode(chunk);
+    }
+    const end = text.indexOf("\n");
+    assertEquals(text.slice(0, end), line);
+    text = text.slice(end + 1);
+  };
+}
+
+test("examples/chat.ts is one room for TCP, UDP and unix", { timeout: 30_000 }, async () => {
+  const directory = mkdtempSync(join(tmpdir(), "trunkline-"));
+  const path = join(directory, "chat.sock");
+  const told = "--allow-read=$DIR --allow-write=$DIR --allow-net";
+  const flags = RUNTIME === "deno"
+    ? ["run", "--no-prompt", ...told.replaceAll("$DIR", directory).split(" ")]
+    : [];
+  const room = start([...flags, "examples/chat.ts", "--port", "any", "--path", path]);
+  const [, tcpAddress = ""] = await room.printed(/l0 on (\S+)/);
+  const [, udpAddress = ""] = await room.printed(/UDP on (\S+)/);
+  const bytes = (text: string) => new TextEncoder().encode(text);
+
+  const tcp = await connect(tcpAddress);
+  const tcpHears = linesOf(tcp);
+  await tcpHears("Welcome, a1");
+  const unix = await connect(path);
+  const unixHears = linesOf(unix);
+  await unixHears("Welcome, a2");
+  await tcpHears("a2 enters");
+  const udp = await bindDatagram("127.0.0.1:0");
+  const guest = formatAddress(udp.addr);
+  const udpHears: Expect = async (line) => {
+    const { data } = await udp.receive();
+    assertEquals(new TextDecoder().decode(data), `${line}\n`);
+  };
+
+  await udp.send(bytes("hello\n"), udpAddress);
+  await udpHears(`Welcome, ${guest}`);
+  for (const hears of [tcpHears, unixHears]) {
+    await hears(`${guest} enters`);
+    await hears(`${guest} says: hello`);
+  }
+  await tcp.write(bytes("by \x1b[31mTCP\r\n"));
+  for (const hears of [unixHears, udpHears]) await hears("a1 says: by [31mTCP");
+  await unix.write(bytes("by unix\nand bye\n"));
+  await unix.close();
+  for (const hears of [tcpHears, udpHears]) {
+    for (const line of ["says: by unix", "says: and bye", "leaves"]) await hears(`a2 ${line}`);
+  }
+  await udp.send(bytes("\n"), udpAddress);
+  await tcpHears(`${guest} leaves`);
+  await udp.close();
+
+  const ended = room.stop("SIGINT");
+  // Deno's own end by a signal may come before ours, and then by a reset.
+  await tcp.read().catch((error) => assertEquals([error.code, RUNTIME], ["reset", "deno"]));
+  await tcp.close();
+  const code = await ended;
   assert(code === 0 || RUNTIME === "deno", `${code}`);
   if (code === 0) assert(!existsSync(path), "the socket file is gone");
   rmSync(directory, { recursive: true });
