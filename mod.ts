@@ -1,5 +1,6 @@
 /**
- * Connections to the daemons of a machine and between them, on Deno, Bun and Node. So far: OpenVPN's management interface.
+ * Connections to the daemons of a machine and between them, on Deno, Bun and Node: OpenVPN's management interface (`ovpn`), all connections
+ * of a daemon in one manager (`cmgr`), calls between processes (`uds`), and many encrypted streams over one connection (`mux`).
  *
  * @example A daemon that says nothing but its greeting
  * ```ts
