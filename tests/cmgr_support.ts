@@ -1,5 +1,5 @@
 /** What the tests of the connection manager share. */
-import { assert, assertRejects } from "@std/assert";
+import { assert, assertRejects, assertThrows } from "@std/assert";
 import { test } from "node:test";
 import { type Address, type Conn, connect, type InetAddress } from "@trunkline/sockets/auto";
 import {
@@ -138,4 +138,10 @@ export function brief(events: readonly SessionEvent[]): string[] {
 export async function codeOf(promise: Promise<unknown>): Promise<string> {
   const error = await within(assertRejects(() => promise, Error), "a rejection");
   return (error as Error & { readonly code?: string }).code ?? error.name;
+}
+
+/** The same of what `call` throws. */
+export function thrown(call: () => unknown): string {
+  const error = assertThrows(call, Error) as Error & { readonly code?: string };
+  return error.code ?? error.name;
 }
