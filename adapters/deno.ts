@@ -259,7 +259,8 @@ class DenoListenerAdapter implements Listener {
   async #acceptWanted(): Promise<void> {
     try {
       while (this.#inbox.wanted) {
-        const accepted = await this.#listener.accept();
+        const accepted = await this.#listener.accept().catch(unlessGone);
+        if (accepted === undefined) continue;
         const unix = "path" in this.addr ? this.addr : undefined;
         const conn = openConn(new DenoRawSocket(accepted, unix), this.#options);
         if (!this.#inbox.push(conn)) conn.abort();
@@ -294,6 +295,11 @@ class DenoListenerAdapter implements Listener {
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
+}
+
+/** A client that was gone before it was accepted is its own trouble, and not that of the listener. */
+function unlessGone(error: { readonly code?: unknown }): undefined {
+  if (error.code !== "ENOTCONN" && error.code !== "ECONNABORTED") throw error;
 }
 
 /** This adapter as a value. */

@@ -70,11 +70,13 @@ export class Accepting {
   async #run(): Promise<void> {
     const { listener, settings } = this.#init;
     let ended = false;
+    let told = false;
     const end = () => ended = true;
     listener.closed.then(end, end);
     for (;;) {
       try {
         const conn = await listener.accept();
+        told = false;
         if (this.#closing === undefined) this.#admit(conn);
         else conn.abort();
         if (this.#pending >= settings.maxPending) {
@@ -83,7 +85,9 @@ export class Accepting {
       } catch (error) {
         if (this.#closing !== undefined) return;
         const text = `listener ${this.id} cannot accept: ${(error as Error).message}`;
-        this.#host.error(new ManagerError("listener", text, { cause: error }));
+        // Once, until it accepts again: too many open files can last.
+        if (!told) this.#host.error(new ManagerError("listener", text, { cause: error }));
+        told = true;
         // A microtask has passed since it rejected, and `closed` has been settled before.
         if (ended) return;
         await pause(RETRY_MS);

@@ -148,7 +148,7 @@ export class ConnSession implements StreamSession {
     return this.#outgoing = new Outgoing(
       conn,
       this.#settings,
-      this.#host.budget,
+      this.#host,
       this.#doing("writing to"),
     );
   }
@@ -336,9 +336,7 @@ export class ConnSession implements StreamSession {
     }
     this.#activeAt = performance.now();
     this.#messagesOut++;
-    const { instruments } = this.#host;
-    instruments?.messages.add(1, SENT);
-    instruments?.io.add(bytes.length, SENT);
+    this.#host.instruments?.messages.add(1, SENT);
   }
 
   #unwritable(): ManagerError {

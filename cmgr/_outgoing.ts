@@ -4,8 +4,9 @@
  * @module
  */
 import type { Conn, WaitOptions } from "../adapters/types.ts";
-import type { Budget } from "./_budget.ts";
+import type { SessionHost } from "./_host.ts";
 import { abortedWait, heard, ManagerError } from "./errors.ts";
+import { SENT } from "./metrics.ts";
 import type { SessionSettings } from "./options.ts";
 
 /** A longer write is handed over in pieces of this size, so that it is seen to move. */
@@ -27,21 +28,23 @@ export class Outgoing {
   readonly #conn: Conn;
   readonly #doing: string;
   readonly #settings: SessionSettings;
-  readonly #budget: Budget;
+  readonly #host: SessionHost;
   #waiters: Set<Waiter> | undefined;
   #error: ManagerError | undefined;
   readonly #onSent: () => void;
   readonly #onLost: (cause: Error) => void;
 
   /** `doing` is what writing is called in errors. */
-  constructor(conn: Conn, settings: SessionSettings, budget: Budget, doing: string) {
+  constructor(conn: Conn, settings: SessionSettings, host: SessionHost, doing: string) {
     this.#conn = conn;
     this.#doing = doing;
     this.#settings = settings;
-    this.#budget = budget;
+    this.#host = host;
     // One each for all writes: what has left, the connection tells.
     this.#onSent = () => {
-      this.sent += this.#release(this.#conn.queued);
+      const sent = this.#release(this.#conn.queued);
+      this.sent += sent;
+      if (sent > 0) host.instruments?.io.add(sent, SENT);
       this.movedAt = performance.now();
       if (this.#waiters !== undefined && this.#queued <= settings.lowWaterMark) this.#wake();
     };
@@ -67,8 +70,8 @@ export class Outgoing {
       const { maxQueuedBytes } = this.#settings;
       throw full(this.#doing, size, this.#queued, `maxQueuedBytes is ${maxQueuedBytes}`);
     }
-    if (!this.#budget.take(size)) {
-      const { queued, limit } = this.#budget;
+    if (!this.#host.budget.take(size)) {
+      const { queued, limit } = this.#host.budget;
       throw full(this.#doing, size, queued, `maxTotalQueuedBytes is ${limit}`);
     }
     if (this.#queued === 0) this.movedAt = performance.now();
@@ -113,7 +116,7 @@ export class Outgoing {
     // Once it is over, late answers of the connection change nothing.
     const gone = this.#queued - (this.#error !== undefined ? 0 : Math.min(left, this.#queued));
     this.#queued -= gone;
-    this.#budget.give(gone);
+    this.#host.budget.give(gone);
     return gone;
   }
 

@@ -5,7 +5,7 @@
  */
 import { formatAddress } from "../adapters/address.ts";
 import { pause } from "../adapters/pause.ts";
-import type { Address, Datagram, InetAddress, ReceivedDatagram } from "../adapters/types.ts";
+import type { Datagram, InetAddress, ReceivedDatagram } from "../adapters/types.ts";
 import { encodeText, requireBytes, writeFirst } from "./_bytes.ts";
 import { epochMs } from "./_conn_session.ts";
 import type { Outlet, SessionHost } from "./_host.ts";
@@ -71,10 +71,10 @@ export class DatagramSession implements UdpSession {
   get from(): string {
     return this.#peer === undefined ? "" : formatAddress(this.#peer);
   }
-  get local(): Address {
+  get local(): InetAddress {
     return this.#datagram.addr;
   }
-  get remote(): Address | undefined {
+  get remote(): InetAddress | undefined {
     return this.#peer;
   }
   get queued(): number {

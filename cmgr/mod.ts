@@ -59,4 +59,5 @@ export type {
   SessionStats,
 } from "./stats.ts";
 export { type ResolveOptions, resolveUdpAddr } from "./udp_address.ts";
+export { formatAddress, parseAddress } from "../adapters/address.ts";
 export * from "../adapters/types.ts";

@@ -120,8 +120,8 @@ export interface ManagerOptions extends Omit<ListenerOptions, "tls" | "signal" |
   /** Hears of each connection that is not taken; all are counted in `stats()`. @default nobody */
   readonly onRefused?: ((refusal: Refusal) => void) | undefined;
   /**
-   * Hears what nobody else is told of: a listener that cannot accept (`listener`: too many open files; it goes on by itself), and what a sink
-   * or `metrics` threw. @default for what a sink threw, an unhandled rejection; otherwise nobody
+   * Hears what nobody else is told of: a listener that cannot accept (`listener`: too many open files, of which Deno alone tells; it goes on by itself), and what a sink or
+   * `metrics` threw. @default for what a sink threw, an unhandled rejection; otherwise nobody
    */
   readonly onError?: ((error: ManagerError | Error) => void) | undefined;
 }

@@ -72,6 +72,10 @@ export interface StreamSession extends BaseSession {
 export interface UdpSession extends BaseSession {
   /** What it is. */
   readonly kind: "udp";
+  /** Our address. */
+  readonly local: InetAddress;
+  /** The peer it is bound to. */
+  readonly remote: InetAddress | undefined;
   /** Sends to the peer it is bound to. @throws {ManagerError} `not-bound`; as {@linkcode UdpSession.writeTo} */
   write(bytes: Uint8Array): Promise<void>;
   /** The same with the first `n` of `bytes`: none if `n` is not positive. @throws {RangeError} if there are fewer */
