@@ -191,8 +191,8 @@ test("examples/chat.ts is one room for TCP, UDP and unix", { timeout: 30_000 }, 
     ? ["run", "--no-prompt", ...told.replaceAll("$DIR", directory).split(" ")]
     : [];
   const room = start([...flags, "examples/chat.ts", "--port", "any", "--path", path]);
-  const [, tcpAddress = ""] = await room.printed(/l0 on (\S+)/);
-  const [, udpAddress = ""] = await room.printed(/UDP on (\S+)/);
+  const [, tcpAddress = ""] = await room.printed(/l0 on (\S+)\s/);
+  const [, udpAddress = ""] = await room.printed(/UDP on (\S+)\s/);
   const bytes = (text: string) => new TextEncoder().encode(text);
 
   const tcp = await connect(tcpAddress);
