@@ -5,7 +5,7 @@
  */
 import { codedError } from "./_errors.ts";
 import { readPeerCredentials } from "./peer_credentials.ts";
-import type { RawSocket } from "./_socket_conn.ts";
+import type { RawSocket } from "./_raw_socket.ts";
 import { inetAddress } from "./address.ts";
 import type { Address, PeerCredentials } from "./types.ts";
 
@@ -51,7 +51,8 @@ export class BunRawSocket implements RawSocket {
   #ended = false;
   #closed = false;
   #error: Error | undefined;
-  #wake: (() => void) | undefined;
+  /** The read that waits. */
+  #reader: { resolve(chunk: Uint8Array | null): void; reject(error: Error): void } | undefined;
   #wakeWriter: (() => void) | undefined;
 
   constructor(socket: BunSocket, local?: Address, remote?: Address) {
@@ -62,13 +63,14 @@ export class BunRawSocket implements RawSocket {
   }
 
   push(chunk: Uint8Array): void {
+    if (chunk.byteLength === 0) return;
     this.#chunks.push(new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.byteLength));
     this.#unread += chunk.byteLength;
     if (this.#unread >= PAUSE_BYTES && !this.#paused) {
       this.#paused = true;
       this.#socket.pause();
     }
-    this.#wake?.();
+    this.#serve();
   }
 
   drained(): void {
@@ -77,7 +79,7 @@ export class BunRawSocket implements RawSocket {
 
   ended(): void {
     this.#ended = true;
-    this.#wake?.();
+    this.#serve();
   }
 
   gone(error?: Error): void {
@@ -85,40 +87,56 @@ export class BunRawSocket implements RawSocket {
     // After our FIN, the peer's is told as a close without an error and not as an end.
     if (error === undefined) this.#ended = true;
     this.#closed = true;
-    this.#wake?.();
+    this.#serve();
     this.#wakeWriter?.();
   }
 
-  async read(): Promise<Uint8Array | null> {
-    for (;;) {
-      const chunk = this.#chunks.shift();
-      if (chunk !== undefined) {
-        this.#unread -= chunk.byteLength;
-        // While paused nothing is heard of the peer's FIN either.
-        if (this.#paused && this.#unread <= RESUME_BYTES && !this.#closed) {
-          this.#paused = false;
-          this.#socket.resume();
-        }
-        if (chunk.byteLength > 0) return chunk;
-        continue;
-      }
-      if (this.#ended) return null;
-      if (this.#closed) throw this.#error ?? codedError("ECONNRESET");
-      await new Promise<void>((resolve) => this.#wake = resolve);
-      this.#wake = undefined;
+  read(): Promise<Uint8Array | null> {
+    return new Promise((resolve, reject) => {
+      this.#reader = { resolve, reject };
+      this.#serve();
+    });
+  }
+
+  /** Gives the read that waits what there is for it. */
+  #serve(): void {
+    const reader = this.#reader;
+    if (reader === undefined) return;
+    const chunk = this.#chunks.shift();
+    if (chunk === undefined && !this.#ended && !this.#closed) return;
+    this.#reader = undefined;
+    if (chunk === undefined) {
+      if (this.#ended) reader.resolve(null);
+      else reader.reject(this.#error ?? codedError("ECONNRESET"));
+      return;
+    }
+    this.#unread -= chunk.byteLength;
+    // While paused nothing is heard of the peer's FIN either.
+    if (this.#paused && this.#unread <= RESUME_BYTES && !this.#closed) {
+      this.#paused = false;
+      this.#socket.resume();
+    }
+    reader.resolve(chunk);
+  }
+
+  write(bytes: Uint8Array): Promise<void> | undefined {
+    try {
+      const taken = this.#closed ? -1 : this.#socket.write(bytes);
+      return taken === bytes.length ? undefined : this.#writeRest(bytes, taken);
+    } catch (error) {
+      // Memory that was given away, to a worker say.
+      return Promise.reject(error);
     }
   }
 
-  async write(bytes: Uint8Array): Promise<void> {
+  async #writeRest(bytes: Uint8Array, taken: number): Promise<void> {
     for (let sent = 0;;) {
-      const taken = this.#closed
-        ? -1
-        : this.#socket.write(sent === 0 ? bytes : bytes.subarray(sent));
       if (taken < 0) throw this.#error ?? codedError("EPIPE");
       sent += taken;
       if (sent >= bytes.length) return;
       await new Promise<void>((resolve) => this.#wakeWriter = resolve);
       this.#wakeWriter = undefined;
+      taken = this.#closed ? -1 : this.#socket.write(bytes.subarray(sent));
     }
   }
 

@@ -9,7 +9,8 @@ import { builtin, type NodeServer, type NodeSocket } from "./_node_builtins.ts";
 import { NodeRawSocket, type SocketPath } from "./_node_socket.ts";
 import { TlsAcceptor } from "./_node_tls.ts";
 import { checkOptions } from "./_options.ts";
-import { openConn, type RawSocket } from "./_socket_conn.ts";
+import type { RawSocket } from "./_raw_socket.ts";
+import { openConn } from "./_socket_conn.ts";
 import { formatAddress, inetAddress } from "./address.ts";
 import type {
   Address,

@@ -6,7 +6,7 @@
 import type { NodeSocket } from "./_node_builtins.ts";
 import { codedError } from "./_errors.ts";
 import { readPeerCredentials } from "./peer_credentials.ts";
-import type { RawSocket } from "./_socket_conn.ts";
+import type { RawSocket } from "./_raw_socket.ts";
 import { inetAddress } from "./address.ts";
 import type { Address, PeerCredentials, TlsInfo } from "./types.ts";
 
@@ -30,7 +30,8 @@ export class NodeRawSocket implements RawSocket {
   #ended = false;
   #shutting = false;
   #error: Error | undefined;
-  #wake: (() => void) | undefined;
+  /** The read that waits. */
+  #reader: { resolve(chunk: Uint8Array | null): void; reject(error: Error): void } | undefined;
 
   /**
    * @param path given for unix sockets; an accepted one has no remote address
@@ -44,7 +45,7 @@ export class NodeRawSocket implements RawSocket {
       ? unixAddress(path.remote)
       : address(socket.remoteAddress, socket.remotePort);
     this.tls = tlsInfo(socket);
-    const wake = () => this.#wake?.();
+    const wake = () => this.#serve();
     socket.on("readable", wake);
     socket.on("end", () => {
       this.#ended = true;
@@ -61,20 +62,27 @@ export class NodeRawSocket implements RawSocket {
     });
   }
 
-  async read(): Promise<Uint8Array | null> {
-    for (;;) {
-      const chunk = this.#socket.read();
-      // A plain view: Buffer's own slice() would share memory where Uint8Array's copies.
-      if (chunk !== null) return new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.byteLength);
-      if (this.#ended) return null;
-      if (this.#error !== undefined) throw this.#error;
-      await new Promise<void>((resolve) => {
-        this.#wake = resolve;
-        this.#waiting?.(true);
-      });
-      this.#waiting?.(false);
-      this.#wake = undefined;
-    }
+  read(): Promise<Uint8Array | null> {
+    return new Promise((resolve, reject) => {
+      this.#reader = { resolve, reject };
+      this.#serve();
+      if (this.#reader !== undefined) this.#waiting?.(true);
+    });
+  }
+
+  /** Gives the read that waits what there is for it. */
+  #serve(): void {
+    const reader = this.#reader;
+    if (reader === undefined) return;
+    const chunk = this.#socket.read();
+    if (chunk === null && !this.#ended && this.#error === undefined) return;
+    this.#reader = undefined;
+    this.#waiting?.(false);
+    // A plain view: Buffer's own slice() would share memory where Uint8Array's copies.
+    if (chunk !== null) {
+      reader.resolve(new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.byteLength));
+    } else if (this.#ended) reader.resolve(null);
+    else reader.reject(this.#error!);
   }
 
   write(bytes: Uint8Array): Promise<void> {

@@ -7,7 +7,7 @@ import { codedError, connectError } from "./_errors.ts";
 import { builtin, type NodeSocket, runtimeGlobal } from "./_node_builtins.ts";
 import { NodeRawSocket, type SocketPath } from "./_node_socket.ts";
 import { checkPem } from "./_pem.ts";
-import type { RawSocket } from "./_socket_conn.ts";
+import type { RawSocket } from "./_raw_socket.ts";
 import { TlsOverRaw } from "./_tls_over_raw.ts";
 import { formatAddress, isIP } from "./address.ts";
 import type { Address, TlsConnectOptions, TlsListenOptions, TlsOptions } from "./types.ts";

@@ -5,6 +5,8 @@
  * @module
  */
 import { abortError, connectError, toConnectError } from "./_errors.ts";
+import type { RawSocket } from "./_raw_socket.ts";
+import { readableOf, writableOf } from "./_web_streams.ts";
 import { formatAddress } from "./address.ts";
 import type {
   Address,
@@ -16,29 +18,6 @@ import type {
   TlsInfo,
   WaitOptions,
 } from "./types.ts";
-
-/** What a runtime has to offer. Calls may fail with anything; it is mapped here. */
-export interface RawSocket {
-  readonly local: Address | undefined;
-  readonly remote: Address | undefined;
-  readonly tls?: TlsInfo | undefined;
-  /**
-   * The next chunk (never empty, owned by the caller, or a view of `into`) or null at the end; never called while a read is
-   * pending.
-   */
-  read(into?: Uint8Array): Promise<Uint8Array | null>;
-  /** Hands all bytes to the kernel; never called while a write is pending. */
-  write(bytes: Uint8Array): Promise<void>;
-  /** The same for several pieces, where that costs less than to join them. */
-  writeAll?(pieces: readonly Uint8Array[]): Promise<void>;
-  /** Sends FIN; nothing is being written. */
-  shutdown(): Promise<void>;
-  /** Releases everything; calls that are pending must settle, in any way. */
-  destroy(reset: boolean): void;
-  setNoDelay(on: boolean): void;
-  setKeepAlive(on: boolean, delayMs: number): void;
-  peerCredentials(): PeerCredentials | undefined;
-}
 
 /** Default of `flushTimeoutMs`: how long `close()` may take to hand over what was written. */
 export const FLUSH_TIMEOUT_MS = 30_000;
@@ -57,9 +36,12 @@ interface Reader {
 
 interface Write {
   readonly bytes: Uint8Array;
-  /** Settles the caller's promise and lets go of its signal. */
-  done(error?: ConnectError): void;
+  resolve(): void;
+  reject(error: ConnectError): void;
 }
+
+const NO_WRITES: readonly Write[] = [];
+const ignore = (): void => {};
 
 export class SocketConn implements Conn {
   readonly closed: Promise<void>;
@@ -69,15 +51,19 @@ export class SocketConn implements Conn {
   readonly #lingerMs: number;
   #settleClosed!: { resolve(): void; reject(error: ConnectError): void };
 
-  readonly #readers = new Set<Reader>();
+  readonly #readers: Reader[] = [];
   /** A chunk that came for a reader that had gone. */
   #unread: Uint8Array | undefined;
   #reading = false;
   #eof = false;
 
   #writes: Write[] = [];
-  #writing: readonly Write[] = [];
+  #writing = NO_WRITES;
+  /** Writes are being handed over, or one just was: what comes in the same turn is joined. */
+  #busy = false;
   #queued = 0;
+  /** Bytes of `#writing`. */
+  #handing = 0;
   /** Where writes are joined. */
   #joined: Uint8Array = NOTHING;
   #idle: (() => void) | undefined;
@@ -134,7 +120,8 @@ export class SocketConn implements Conn {
       if (signal !== undefined) {
         const settle = () => signal.removeEventListener("abort", onAbort);
         const onAbort = () => {
-          this.#readers.delete(reader);
+          const at = this.#readers.indexOf(reader);
+          if (at >= 0) this.#readers.splice(at, 1);
           reject(abortError(signal, this.#doing("reading from")));
         };
         // Without `into`: it could be given to somebody else, or be written to when nobody waits any more.
@@ -144,55 +131,59 @@ export class SocketConn implements Conn {
         };
         signal.addEventListener("abort", onAbort, { once: true });
       }
-      this.#readers.add(reader);
+      this.#readers.push(reader);
       if (!this.#reading) this.#pump();
     });
   }
 
-  /** Reads while somebody waits, and never ahead: the kernel's buffer is what slows the peer. */
-  async #pump(): Promise<void> {
+  /**
+   * Reads while somebody waits, and never ahead: the kernel's buffer is what slows the peer. By callbacks that are made once: an
+   * async function takes a promise and a turn more for each chunk.
+   */
+  #pump(): void {
     this.#reading = true;
-    try {
-      while (this.#readers.size > 0 && !this.#eof) {
-        const [first] = this.#readers;
-        const chunk = await this.#raw.read(first?.into);
-        if (this.#released) break;
-        if (chunk === null) this.#eof = true;
-        else this.#deliver(chunk);
-      }
-      if (this.#eof && this.#error !== undefined) this.#release();
-      else if (this.#eof) {
-        for (const reader of this.#takeReaders()) reader.resolve(null);
-        if (this.#finSent) this.#release();
-      }
-    } catch (error) {
-      this.#fail(toConnectError(error, this.#doing("reading from")), false);
-    }
-    this.#reading = false;
+    this.#raw.read(this.#readers[0]?.into).then(this.#onChunk, this.#onReadError);
   }
 
+  readonly #onChunk = (chunk: Uint8Array | null): void => {
+    this.#reading = false;
+    if (this.#released) return;
+    if (chunk !== null) {
+      this.#deliver(chunk);
+      if (this.#readers.length > 0) this.#pump();
+      return;
+    }
+    this.#eof = true;
+    if (this.#error !== undefined) return this.#release();
+    for (const reader of this.#takeReaders()) reader.resolve(null);
+    if (this.#finSent) this.#release();
+  };
+
+  readonly #onReadError = (error: unknown): void => {
+    this.#reading = false;
+    this.#fail(toConnectError(error, this.#doing("reading from")), false);
+  };
+
   #deliver(chunk: Uint8Array): void {
-    const [reader] = this.#readers;
     // A closing connection reads only to reach the peer's FIN.
     if (this.#close !== undefined) return;
+    const reader = this.#readers.shift();
     if (reader === undefined) this.#unread = chunk;
-    else {
-      this.#readers.delete(reader);
-      reader.resolve(chunk);
-    }
+    else reader.resolve(chunk);
   }
 
   #takeReaders(): Reader[] {
-    const readers = [...this.#readers];
-    this.#readers.clear();
-    return readers;
+    return this.#readers.splice(0);
   }
 
   write(bytes: Uint8Array, { signal }: WaitOptions = {}): Promise<void> {
     const refusal = this.#refusal(bytes, signal);
+    if (refusal === undefined && signal === undefined && !this.#busy) {
+      return this.#writeAlone(bytes);
+    }
     const promise = refusal ? Promise.reject(refusal) : this.#enqueue(bytes, signal);
     // The sticky error tells too, so a caller that does not wait for each write does not end the process.
-    promise.catch(() => {});
+    promise.catch(ignore);
     return promise;
   }
 
@@ -210,46 +201,74 @@ export class SocketConn implements Conn {
   #enqueue(bytes: Uint8Array, signal: AbortSignal | undefined): Promise<void> {
     if (bytes.length === 0) return Promise.resolve();
     const promise = new Promise<void>((resolve, reject) => {
-      const write: Write = {
-        bytes,
-        done: (error) => {
-          signal?.removeEventListener("abort", onAbort);
-          if (error === undefined) resolve();
-          else reject(error);
-        },
-      };
-      const onAbort = () => {
-        const error = abortError(signal!, this.#doing("writing to"));
-        const at = this.#writes.indexOf(write);
-        if (at < 0) return this.#abort(error);
-        this.#writes.splice(at, 1);
-        this.#queued -= bytes.length;
-        write.done(error);
-        this.#notifyIdle();
-      };
-      signal?.addEventListener("abort", onAbort, { once: true });
-      this.#writes.push(write);
+      const write = { bytes, resolve, reject };
+      this.#writes.push(signal === undefined ? write : this.#abortable(write, signal));
       this.#queued += bytes.length;
     });
-    if (this.#writing.length === 0) this.#flush();
+    if (!this.#busy) this.#flush();
     return promise;
   }
 
-  async #flush(): Promise<void> {
-    try {
-      while (this.#writes.length > 0) {
-        const size = this.#takeWrites();
-        await this.#hand(size);
-        if (this.#error !== undefined) return;
-        this.#queued -= size;
-        for (const write of this.#writing) write.done();
-      }
-      this.#writing = [];
+  #abortable({ bytes, resolve, reject }: Write, signal: AbortSignal): Write {
+    const settle = () => signal.removeEventListener("abort", onAbort);
+    const onAbort = () => {
+      const error = abortError(signal, this.#doing("writing to"));
+      const at = this.#writes.indexOf(write);
+      if (at < 0) return this.#abort(error);
+      this.#writes.splice(at, 1);
+      this.#queued -= bytes.length;
+      write.reject(error);
       this.#notifyIdle();
-    } catch (error) {
-      this.#fail(toConnectError(error, this.#doing("writing to")), true);
-    }
+    };
+    const write: Write = {
+      bytes,
+      resolve: () => (settle(), resolve()),
+      reject: (error) => (settle(), reject(error)),
+    };
+    signal.addEventListener("abort", onAbort, { once: true });
+    return write;
   }
+
+  /** The usual case: nothing waits, and often the kernel takes the bytes at once. */
+  #writeAlone(bytes: Uint8Array): Promise<void> {
+    if (bytes.length === 0) return Promise.resolve();
+    this.#busy = true;
+    const handed = this.#raw.write(bytes);
+    if (handed === undefined) {
+      queueMicrotask(this.#onHanded);
+      return Promise.resolve();
+    }
+    const promise = new Promise<void>((resolve, reject) => {
+      this.#writing = [{ bytes, resolve, reject }];
+    });
+    this.#queued = this.#handing = bytes.length;
+    handed.then(this.#onHanded, this.#onWriteError);
+    promise.catch(ignore);
+    return promise;
+  }
+
+  #flush(): void {
+    this.#busy = true;
+    this.#handing = this.#takeWrites();
+    const handed = this.#hand(this.#handing);
+    if (handed === undefined) queueMicrotask(this.#onHanded);
+    else handed.then(this.#onHanded, this.#onWriteError);
+  }
+
+  readonly #onHanded = (): void => {
+    if (this.#error !== undefined) return;
+    this.#queued -= this.#handing;
+    this.#handing = 0;
+    for (const write of this.#writing) write.resolve();
+    this.#writing = NO_WRITES;
+    if (this.#writes.length > 0) return this.#flush();
+    this.#busy = false;
+    this.#notifyIdle();
+  };
+
+  readonly #onWriteError = (error: unknown): void => {
+    this.#fail(toConnectError(error, this.#doing("writing to")), true);
+  };
 
   /** The next writes, one alone or several, are being written; gives their bytes. */
   #takeWrites(): number {
@@ -268,7 +287,7 @@ export class SocketConn implements Conn {
     return size;
   }
 
-  #hand(size: number): Promise<void> {
+  #hand(size: number): Promise<void> | undefined {
     const writes = this.#writing;
     if (writes.length === 1) return this.#raw.write(writes[0]!.bytes);
     if (this.#raw.writeAll !== undefined) {
@@ -355,7 +374,7 @@ export class SocketConn implements Conn {
       const timer = setTimeout(resolve, this.#lingerMs);
       const end = () => (clearTimeout(timer), resolve());
       // `#deliver` drops every chunk by now, so this reader hears of the end only.
-      this.#readers.add({ resolve: end, reject: end });
+      this.#readers.push({ resolve: end, reject: end });
       if (!this.#reading) this.#pump();
     });
   }
@@ -386,7 +405,7 @@ export class SocketConn implements Conn {
       this.#endStreams();
     }
     const failed = this.#error ?? error;
-    for (const write of [...this.#writing, ...this.#writes]) write.done(failed);
+    for (const write of [...this.#writing, ...this.#writes]) write.reject(failed);
     this.#writing = this.#writes = [];
     this.#queued = 0;
     this.#notifyIdle();
@@ -412,54 +431,23 @@ export class SocketConn implements Conn {
   }
 
   get readable(): ReadableStream<Uint8Array> {
-    const source: UnderlyingByteSource = {
-      type: "bytes",
-      start: (controller) => {
+    return this.#readable ??= readableOf(
+      this,
+      (controller) => {
         this.#toReadable = controller;
         this.#endStreams();
       },
-      pull: async (controller) => {
-        const chunk = await this.read();
-        if (chunk === null) {
-          controller.close();
-          controller.byobRequest?.respond(0);
-          return;
-        }
-        // enqueue() takes the whole buffer away, so a view of a larger one has to be copied.
-        const whole = chunk.byteLength === chunk.buffer.byteLength;
-        controller.enqueue(whole ? chunk as Uint8Array<ArrayBuffer> : chunk.slice());
-      },
-      cancel: () => {
+      () => {
         this.#cancelled = true;
         if (this.#finSent) return this.close();
       },
-    };
-    return this.#readable ??= new ReadableStream(source, { highWaterMark: 0 });
+    );
   }
 
   get writable(): WritableStream<Uint8Array> {
-    return this.#writable ??= new WritableStream<Uint8Array>({
-      start: (controller) => {
-        this.#toWritable = controller;
-        this.#endStreams();
-        // `abort()` below waits for the write that is under way, which may wait for the peer. A microtask later, since the
-        // stream must not end by an error within its own abort().
-        const { signal } = controller;
-        const onAbort = () => queueMicrotask(() => this.abort(signal.reason));
-        signal.addEventListener("abort", onAbort, { once: true });
-      },
-      write: (chunk) =>
-        this.write(chunk).catch((error) => {
-          // What is no bytes breaks the web stream, which could then not even close the connection.
-          if (error instanceof TypeError) this.abort(error);
-          throw error;
-        }),
-      close: () => {
-        // From here on its own promise tells.
-        this.#toWritable = undefined;
-        return this.closeWrite();
-      },
-      abort: (reason) => this.abort(reason),
+    return this.#writable ??= writableOf(this, (controller) => {
+      this.#toWritable = controller;
+      if (controller !== undefined) this.#endStreams();
     });
   }
 

@@ -6,19 +6,19 @@
  */
 import { builtin, type NodeDuplex, type NodeSocket } from "./_node_builtins.ts";
 import { NodeRawSocket } from "./_node_socket.ts";
-import type { RawSocket } from "./_socket_conn.ts";
+import type { RawSocket } from "./_raw_socket.ts";
 import type { Address, PeerCredentials, TlsInfo } from "./types.ts";
 
 export class TlsOverRaw {
   /** What node:tls gets as its socket. */
   readonly duplex: NodeDuplex;
-  readonly #raw: RawSocket;
+  readonly #raw: NodeRawSocket;
   #shaken = false;
   /** Somebody waits for plain bytes. */
   #wanted = false;
   #wake: (() => void) | undefined;
 
-  constructor(raw: RawSocket) {
+  constructor(raw: NodeRawSocket) {
     this.#raw = raw;
     const { Duplex } = builtin("node:stream");
     const duplex: NodeDuplex = new Duplex({

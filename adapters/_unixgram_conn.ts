@@ -4,7 +4,7 @@
  * @module
  */
 import { codedError, toConnectError } from "./_errors.ts";
-import type { RawSocket } from "./_socket_conn.ts";
+import type { RawSocket } from "./_raw_socket.ts";
 import { UnixgramCutter } from "./_unixgram_cutter.ts";
 import { type OwnUnixgram, requireWhole } from "./_unixgram_socket.ts";
 import type { UnixAddress } from "./types.ts";

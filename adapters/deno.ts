@@ -22,7 +22,8 @@ import { abortable, abortError, connectError, noTls, toConnectError } from "./_e
 import { checkMaxPending, Inbox } from "./_inbox.ts";
 import { runtimeGlobal } from "./_node_builtins.ts";
 import { checkOptions } from "./_options.ts";
-import { openConn, type RawSocket } from "./_socket_conn.ts";
+import type { RawSocket } from "./_raw_socket.ts";
+import { openConn } from "./_socket_conn.ts";
 import { bindUnix, checkUnixPath, SOCKET_MODE } from "./_unix_file.ts";
 import { formatAddress, inetAddress, toAddress } from "./address.ts";
 import { BACKLOG, bindDatagram, connect as nodeConnect, listen as nodeListen } from "./node.ts";

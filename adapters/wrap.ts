@@ -5,7 +5,8 @@
  */
 import { connectError } from "./_errors.ts";
 import { checkOptions } from "./_options.ts";
-import { openConn, type RawSocket } from "./_socket_conn.ts";
+import type { RawSocket } from "./_raw_socket.ts";
+import { openConn } from "./_socket_conn.ts";
 import type { Address, CloseOptions, Conn, Duplex } from "./types.ts";
 
 /** Options of {@linkcode wrapConn}: the addresses to report, and what `close()` may take. */

@@ -1,7 +1,8 @@
 /** What SocketConn asks of a runtime's socket, and when: the contract of RawSocket. */
 import { assert, assertEquals, assertStrictEquals } from "@std/assert";
 import { test } from "node:test";
-import { openConn, type RawSocket } from "../adapters/_socket_conn.ts";
+import type { RawSocket } from "../adapters/_raw_socket.ts";
+import { openConn } from "../adapters/_socket_conn.ts";
 import type { Conn, ConnOptions } from "../adapters/types.ts";
 import { pattern, rejectsWith, same, sleep } from "./adapter_suite.ts";
 import { unhandledDuring } from "./unhandled.ts";
