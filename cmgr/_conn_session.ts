@@ -396,6 +396,8 @@ export class ConnSession implements StreamSession {
       this.#state = "closing";
       this.#host.leave(this);
     }
+    // First, so that whoever writes hears why, and not only that it was given up.
+    this.#outgoing.end(disconnected(this.#doing("writing to"), error));
     this.#conn.abort(error);
   }
 
