@@ -77,8 +77,10 @@ for (const turns of [0, 1, 3, 10, 30]) {
       await server.close({ graceMs: turns });
       await settled;
       for (const client of clients) {
-        await client.closed;
-        assertEquals((await rejection(client.call("Echo"))).code, "disconnected");
+        // On a busy machine what is queued takes longer than it may, and the connection is thrown away.
+        const end = await client.closed.then(() => "disconnected", ({ code }) => code);
+        assert(["disconnected", "connection"].includes(end), end);
+        assertEquals((await rejection(client.call("Echo"))).code, end);
         await client.close();
       }
     });
