@@ -154,7 +154,10 @@ export class ConnSession implements StreamSession {
   }
 
   async #run({ after, onTold }: ConnSessionInit): Promise<void> {
+    // Nothing is read meanwhile, as with an event that finds no place.
+    if (after !== undefined) this.#waitingSince = performance.now();
     await after;
+    this.#waitingSince = 0;
     if (this.listener !== undefined) {
       await this.#tell("accepted", {
         info: `connection [${this.id}] accepted from: ${this.#from}`,

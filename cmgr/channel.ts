@@ -111,12 +111,8 @@ export class Channel<T extends ChannelItem = SessionEvent> implements AsyncItera
    */
   receive({ signal }: WaitOptions = {}): Promise<T | null> {
     if (signal?.aborted) return Promise.reject(abortedWait(signal, "waiting for an event"));
-    const item = this.#items.shift();
-    if (item !== undefined) {
-      this.#bytes -= item.data.length;
-      if (this.#senders.length > 0) this.#refill();
-      return Promise.resolve(item);
-    }
+    const item = this.#take();
+    if (item !== undefined) return Promise.resolve(item);
     if (this.#closed) return Promise.resolve(null);
     return new Promise((resolve, reject) => {
       const receiver: Receiver<T> = {
@@ -132,6 +128,14 @@ export class Channel<T extends ChannelItem = SessionEvent> implements AsyncItera
       signal?.addEventListener("abort", onAbort, { once: true });
       this.#receivers.add(receiver);
     });
+  }
+
+  #take(): T | undefined {
+    const item = this.#items.shift();
+    if (item === undefined) return undefined;
+    this.#bytes -= item.data.length;
+    if (this.#senders.length > 0) this.#refill();
+    return item;
   }
 
   /** Ends it: what waits can still be taken, what is sent from now on, or by a sender that waits, is dropped. */
@@ -180,9 +184,15 @@ export class Channel<T extends ChannelItem = SessionEvent> implements AsyncItera
 
   /** Takes each item in turn, until the channel is closed and empty. */
   [Symbol.asyncIterator](): AsyncIterableIterator<T, void> {
-    const next = async (): Promise<IteratorResult<T, void>> => {
-      const value = await this.receive();
-      return value === null ? { done: true, value: undefined } : { done: false, value };
+    const result = (value: T | null): IteratorResult<T, void> =>
+      value === null ? { done: true, value: undefined } : { done: false, value };
+    const next = (): Promise<IteratorResult<T, void>> => {
+      const item = this.#take();
+      if (item !== undefined) return Promise.resolve({ done: false, value: item });
+      if (this.#closed) return Promise.resolve({ done: true, value: undefined });
+      return new Promise((resolve) => {
+        this.#receivers.add({ resolve: (item) => resolve(result(item)) });
+      });
     };
     const iterator: AsyncIterableIterator<T, void> = {
       next,
