@@ -200,7 +200,9 @@ export class ConnSession implements StreamSession {
     if (this.#verdict !== undefined) return this.#verdict;
     if (this.#closing !== undefined) return await this.#closed();
     this.#state = "closing";
-    const [{ reason: error }] = await Promise.allSettled([conn.close()]) as [{ reason?: Error }];
+    // Of a write that failed before, `closed` alone tells.
+    const closed = conn.close().then(() => conn.closed);
+    const [{ reason: error }] = await Promise.allSettled([closed]) as [{ reason?: Error }];
     return this.#verdict ?? { reason: "eof", error };
   }
 

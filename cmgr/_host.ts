@@ -8,6 +8,7 @@ import type { ConnSession } from "./_conn_session.ts";
 import type { DatagramSession } from "./_udp_session.ts";
 import type { Budget } from "./_budget.ts";
 import type { Channel, Sink } from "./channel.ts";
+import { ManagerError, type ManagerErrorCode } from "./errors.ts";
 import type { DisconnectReason, SessionEvent } from "./event.ts";
 import type { Instruments } from "./metrics.ts";
 
@@ -30,18 +31,28 @@ export interface Outlet {
   remove?(drop: (event: SessionEvent) => boolean): void;
 }
 
-/** @throws {TypeError} */
-export function outletOf(sink: Sink, onError: (error: unknown) => void): Outlet {
+/** What a write fails with when the peer is gone. */
+const PEER_GONE: ReadonlySet<ManagerErrorCode> = new Set(["disconnected", "reconnecting"]);
+
+/** `onError` hears what a function throws, or rejects with; without it that is an unhandled rejection. @throws {TypeError} */
+export function outletOf(sink: Sink, onError: ((error: unknown) => void) | undefined): Outlet {
   if (typeof (sink as Channel | null)?.send === "function") return sink as Channel;
   if (typeof sink !== "function") throw new TypeError("a sink is a Channel or a function");
+  const fail = (error: unknown) => {
+    // To wait for the answer to a peer that has gone is no mistake of the sink, and `disconnected` tells of it.
+    if (error instanceof ManagerError && PEER_GONE.has(error.code)) return;
+    // Without anybody who handles it, nobody has.
+    if (onError === undefined) Promise.reject(error);
+    else onError(error);
+  };
   return {
     send(event) {
       try {
         const handled = sink(event);
         if (!isThenable(handled)) return undefined;
-        return Promise.resolve(handled).then(() => {}, onError);
+        return Promise.resolve(handled).then(() => {}, fail);
       } catch (error) {
-        onError(error);
+        fail(error);
         return undefined;
       }
     },

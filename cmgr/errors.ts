@@ -89,6 +89,19 @@ export function attempt<T>(call: () => Promise<T>): Promise<T> {
   }
 }
 
+/** Settles as `promise` does, or fails when `signal` fires. @throws {ManagerError} `aborted`, `timeout` */
+export function waitFor<T>(
+  promise: Promise<T>,
+  signal: AbortSignal | undefined,
+  doing: string,
+): Promise<T> {
+  if (signal === undefined) return promise;
+  return new Promise((resolve, reject) => {
+    const onAbort = () => reject(abortedWait(signal, doing));
+    untilAbort(promise, signal, onAbort).then(resolve, reject);
+  });
+}
+
 /** Settles as `promise` does; `onAbort` is called if `signal` fires before. */
 export async function untilAbort<T>(
   promise: Promise<T>,

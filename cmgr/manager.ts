@@ -19,13 +19,13 @@ import { Accepting } from "./_accepting.ts";
 import { bindAt, familyOf, type ListenKind, portOf, reachOf, requireKind } from "./_binding.ts";
 import { encodeText } from "./_bytes.ts";
 import { ConnSession } from "./_conn_session.ts";
-import { outletOf } from "./_host.ts";
+import { type Outlet, outletOf } from "./_host.ts";
 import { openWithin } from "./_opening.ts";
 import { requireId, Roster } from "./_roster.ts";
 import { DatagramSession } from "./_udp_session.ts";
 import { broadcast, type BroadcastOptions, type BroadcastResult } from "./broadcast.ts";
 import { Channel, type Sink } from "./channel.ts";
-import { attempt, ManagerError, type ManagerErrorCode } from "./errors.ts";
+import { attempt, ManagerError } from "./errors.ts";
 import {
   type CloseIdOptions,
   type ConnectSessionOptions,
@@ -48,8 +48,6 @@ import { UdpNames } from "./udp_address.ts";
 
 /** Default of `timeoutMs`. */
 export const CONNECT_TIMEOUT_MS = 30_000;
-/** What a write fails with when the peer is gone. */
-const PEER_GONE: ReadonlySet<ManagerErrorCode> = new Set(["disconnected", "reconnecting"]);
 /** Default of `graceMs`. */
 export const GRACE_MS = 5000;
 
@@ -126,6 +124,9 @@ export class ConnectionManager implements AsyncDisposable {
   ): Promise<string> {
     this.#requireOpen("listening");
     requireKind(kind);
+    if (options.tls !== undefined && kind !== "tls") {
+      throw new TypeError(`listening by ${kind}: the option tls is of the kind tls`);
+    }
     if (kind.startsWith("udp")) return await this.#bindUdp(kind, port, iface, sink, options);
     const all = { ...this.#options, ...definedOf(options) };
     const { backlog, reusePort, mode, signal } = all as ListenerOptions;
@@ -187,7 +188,7 @@ export class ConnectionManager implements AsyncDisposable {
     this.#requireOpen("listening");
     const outlet = this.#outlet(sink);
     const { maxQueuedBytes } = sessionSettings(options, this.#options);
-    const { hostname, port } = await this.#names.resolve(group, undefined);
+    const { hostname, port } = await this.#names.resolve(group, { signal: options.signal });
     const any = hostname.includes(":") ? "::" : "0.0.0.0";
     const datagram = await this.#transport.bindDatagram({ hostname: any, port }, {
       ...definedOf({ signal: options.signal, maxPending: this.#maxDatagrams(options) }),
@@ -247,7 +248,7 @@ export class ConnectionManager implements AsyncDisposable {
   ): Promise<string> {
     const outlet = this.#outlet(sink);
     const { maxQueuedBytes } = sessionSettings(options, this.#options);
-    const { reuseAddress, reusePort, signal } = { ...this.#options, ...options };
+    const { reuseAddress, reusePort, signal } = { ...this.#options, ...definedOf(options) };
     const maxPending = this.#maxDatagrams(options);
     const at = portOf(port);
     if (at === undefined) return "";
@@ -298,7 +299,7 @@ export class ConnectionManager implements AsyncDisposable {
       });
     requireId(id);
     // How the old one ends is told by its own `disconnected`.
-    if (options.replace) await this.#roster.session(id)?.close().catch(() => {});
+    if (options.replace) await this.#roster.session(id)?.close({ signal }).catch(() => {});
     const give = this.#roster.reserve(id);
     try {
       const conn = await open(signal);
@@ -359,11 +360,16 @@ export class ConnectionManager implements AsyncDisposable {
     );
   }
 
-  /** Sends a datagram from a UDP socket to `host:port`; a name is resolved, and remembered for a minute. @throws as `writeTo()` of the session */
-  writeUdp(id: string, to: string, data: Uint8Array | string): Promise<void> {
+  /** Sends a datagram from a UDP socket to `host:port`; a name is resolved, and remembered for a minute; `signal` ends that. @throws as `writeTo()` of the session */
+  writeUdp(
+    id: string,
+    to: string,
+    data: Uint8Array | string,
+    { signal }: WaitOptions = {},
+  ): Promise<void> {
     return attempt(async () => {
       const session = this.#requireUdp(id);
-      const address = await this.#names.resolve(to, reachOf(session.local));
+      const address = await this.#names.resolve(to, { family: reachOf(session.local), signal });
       await session.writeTo(address, typeof data === "string" ? encodeText(data) : data);
     });
   }
@@ -456,15 +462,8 @@ export class ConnectionManager implements AsyncDisposable {
     return this.shutdown();
   }
 
-  #outlet(sink: Sink = this.events): ReturnType<typeof outletOf> {
-    return outletOf(sink, (error) => {
-      const { onError } = this.#options;
-      // A sink that waits for its answer to a peer that has gone has made no mistake, and `disconnected` tells it.
-      if (error instanceof ManagerError && PEER_GONE.has(error.code)) return;
-      // As if nobody had caught it, which nobody has.
-      if (onError === undefined) Promise.reject(error);
-      else this.#onError(error);
-    });
+  #outlet(sink: Sink = this.events): Outlet {
+    return outletOf(sink, this.#options.onError && ((error) => this.#onError(error)));
   }
 
   #maxDatagrams(own: ListenerOptions): number | undefined {

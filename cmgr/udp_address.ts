@@ -5,6 +5,7 @@
  */
 import { parseAddress } from "../adapters/address.ts";
 import { resolveHost } from "../adapters/resolve.ts";
+import { waitFor } from "./errors.ts";
 import { ConnectError, type InetAddress, type WaitOptions } from "../adapters/types.ts";
 
 /** Options of {@linkcode resolveUdpAddr}. */
@@ -49,16 +50,23 @@ export class UdpNames {
     { readonly address: Promise<InetAddress>; readonly at: number }
   >();
 
-  resolve(text: string, family: 4 | 6 | undefined): Promise<InetAddress> {
+  /** @throws {ConnectError} as {@linkcode resolveUdpAddr} @throws {ManagerError} `aborted`, `timeout` */
+  resolve(text: string, { family, signal }: ResolveOptions): Promise<InetAddress> {
+    // Others may wait for the same name.
+    return waitFor(this.#resolve(text, family), signal, `resolving ${JSON.stringify(text)}`);
+  }
+
+  #resolve(text: string, family: 4 | 6 | undefined): Promise<InetAddress> {
     const now = performance.now();
-    const known = this.#known.get(text);
+    const key = `${family ?? ""} ${text}`;
+    const known = this.#known.get(key);
     if (known !== undefined && now - known.at < NAME_LIFE_MS) return known.address;
     const address = resolveUdpAddr(text, { family });
-    this.#known.delete(text);
+    this.#known.delete(key);
     if (this.#known.size >= MAX_NAMES) this.#known.delete(this.#known.keys().next().value!);
-    this.#known.set(text, { address, at: now });
+    this.#known.set(key, { address, at: now });
     address.catch(() => {
-      if (this.#known.get(text)?.address === address) this.#known.delete(text);
+      if (this.#known.get(key)?.address === address) this.#known.delete(key);
     });
     return address;
   }
