@@ -45,7 +45,7 @@ const VECTORS: readonly Vector[] = [
 /** The messages of a stream that comes in these chunks. */
 function cut(decoder: FrameDecoder, chunks: Iterable<Uint8Array>): Uint8Array[] {
   const messages: Uint8Array[] = [];
-  for (const chunk of chunks) messages.push(...decoder.push(chunk));
+  for (const chunk of chunks) decoder.push(chunk, messages);
   return messages;
 }
 
@@ -108,13 +108,13 @@ test("lines: `maxBytes` is for the line without its end", () => {
 
 test("lines: one without an end is refused as soon as it is too long", () => {
   const decoder = frameDecoder("lines", 5);
-  assertEquals(decoder.push(utf8("123456")), []);
-  assertEquals(thrown(() => decoder.push(utf8("7"))), "frame-too-large");
+  assertEquals(cut(decoder, [utf8("123456")]), []);
+  assertEquals(thrown(() => cut(decoder, [utf8("7")])), "frame-too-large");
   const atEnd = frameDecoder("lines", 5);
-  atEnd.push(utf8("123456"));
+  cut(atEnd, [utf8("123456")]);
   assertEquals(thrown(() => atEnd.finish()), "frame-too-large");
   const withCr = frameDecoder("lines", 5);
-  withCr.push(utf8("12345\r"));
+  cut(withCr, [utf8("12345\r")]);
   assertEquals(text(withCr.finish()!), "12345");
 });
 
@@ -124,16 +124,30 @@ test("length-prefixed: a frame that is too large is refused by its prefix alone"
     assertEquals(thrown(() => cut(frameDecoder("length-prefixed", 5), parts)), "frame-too-large");
   }
   const greedy = frameDecoder("length-prefixed", 5);
-  assertEquals(thrown(() => greedy.push(new Uint8Array(4).fill(0xff))), "frame-too-large");
+  assertEquals(thrown(() => cut(greedy, [new Uint8Array(4).fill(0xff)])), "frame-too-large");
   const fits = frameDecoder("length-prefixed", 5);
-  assertEquals(fits.push(utf8("\0\0\0\x0512345")).map(text), ["12345"]);
+  assertEquals(cut(fits, [utf8("\0\0\0\x0512345")]).map(text), ["12345"]);
+});
+
+test("messages in front of one that is too large are given", () => {
+  for (
+    const [framing, stream] of [
+      ["lines", "a\nbc\n1234567\nd\n"],
+      ["length-prefixed", "\0\0\0\x01a\0\0\0\x02bc\0\0\0\x061"],
+    ] as const
+  ) {
+    const messages: Uint8Array[] = [];
+    const decoder = frameDecoder(framing, 5);
+    assertEquals(thrown(() => decoder.push(utf8(stream), messages)), "frame-too-large");
+    assertEquals(messages.map(text), ["a", "bc"]);
+  }
 });
 
 test("length-prefixed: a stream that ends within a frame is an error", () => {
   const frame = utf8("\0\0\0\x03abc");
   for (let length = 1; length < frame.length; length++) {
     const decoder = frameDecoder("length-prefixed", 5);
-    decoder.push(frame.slice(0, length));
+    cut(decoder, [frame.slice(0, length)]);
     assertEquals(thrown(() => decoder.finish()), "frame-truncated");
   }
 });
@@ -188,8 +202,8 @@ test("any bytes make messages within the limit, or an error of the documented ki
 
 test("messages do not share memory that is written again", () => {
   const decoder = frameDecoder("lines", 100);
-  const [first] = [...decoder.push(utf8("fir")), ...decoder.push(utf8("st\nsec"))];
-  const [second] = decoder.push(utf8("ond\nthird\n"));
+  const [first] = cut(decoder, [utf8("fir"), utf8("st\nsec")]);
+  const [second] = cut(decoder, [utf8("ond\nthird\n")]);
   assertEquals([text(first!), text(second!)], ["first", "second"]);
 });
 
