@@ -218,22 +218,19 @@ check("address() tells where listeners and sessions are", async (scene) => {
   assertEquals(thrown(() => manager.address("memory")), "no-such-session");
 });
 
-check(
-  "spec 4 row 6: names that the manager gives itself, and odd ones, are refused",
-  async (scene) => {
-    const manager = await scene.listening();
-    const target = `127.0.0.1:${portOf(manager)}`;
-    const wrong = ["a1", "l0", "u7", "m99", "a007", "", "x".repeat(257), "a\nb", "\x7f", 5, null];
-    for (const id of wrong as string[]) {
-      assertEquals(await codeOf(manager.connect(target, id)), "invalid-id", `${id}`);
-      assertEquals(thrown(() => manager.adopt(connPair()[0], id)), "invalid-id");
-    }
-    assertEquals([manager.sessions(), manager.events.length], [[], 0]);
-    for (const id of ["a", "1", "ab1", "A1", "a1 ", "x".repeat(256), "näme ✓"]) {
-      assertEquals((await manager.connect(target, id)).id, id);
-    }
-  },
-);
+check("spec 4 row 6: names as the manager gives them, and odd ones, are refused", async (scene) => {
+  const manager = await scene.listening();
+  const target = `127.0.0.1:${portOf(manager)}`;
+  const wrong = ["a1", "l0", "u7", "m99", "a007", "", "x".repeat(257), "a\nb", "\x7f", 5, null];
+  for (const id of wrong as string[]) {
+    assertEquals(await codeOf(manager.connect(target, id)), "invalid-id", `${id}`);
+    assertEquals(thrown(() => manager.adopt(connPair()[0], id)), "invalid-id");
+  }
+  assertEquals([manager.sessions(), manager.events.length], [[], 0]);
+  for (const id of ["a", "1", "ab1", "A1", "a1 ", "x".repeat(256), "näme ✓"]) {
+    assertEquals((await manager.connect(target, id)).id, id);
+  }
+});
 
 check("a name is taken from the call of connect() on, and free when that fails", async (scene) => {
   const manager = await scene.listening();
@@ -346,21 +343,18 @@ check("close(listener, { sessions: true }) closes its sessions, and no others", 
   assertEquals(text(await readExactly(stays, 11)), "last words!");
 });
 
-check(
-  "spec 4 row 14: what came before close() can be taken, unless it is discarded",
-  async (scene) => {
-    for (const discard of [false, true]) {
-      const manager = await scene.listening();
-      const client = await scene.dial(manager);
-      await client.write(utf8("before"));
-      await until(() => manager.events.length === 3);
-      await manager.close("a1", { discard });
-      const events = brief(await takeUntil(manager.events, "disconnected"));
-      const data = discard ? [] : ["data a1 before"];
-      assertEquals(events, ["accepted a1", "new a1", ...data, "disconnected a1 closed"]);
-    }
-  },
-);
+check("spec 4 row 14: what came before close() can be taken, or discarded", async (scene) => {
+  for (const discard of [false, true]) {
+    const manager = await scene.listening();
+    const client = await scene.dial(manager);
+    await client.write(utf8("before"));
+    await until(() => manager.events.length === 3);
+    await manager.close("a1", { discard });
+    const events = brief(await takeUntil(manager.events, "disconnected"));
+    const data = discard ? [] : ["data a1 before"];
+    assertEquals(events, ["accepted a1", "new a1", ...data, "disconnected a1 closed"]);
+  }
+});
 
 check("close() of a session may be called again, also while it closes", async (scene) => {
   const manager = await scene.listening();

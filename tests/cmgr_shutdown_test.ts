@@ -18,25 +18,22 @@ import {
 import { readAll } from "./adapter_suite.ts";
 import { unhandledDuring } from "./unhandled.ts";
 
-check(
-  "shutdown() closes listeners, sockets and sessions; events end after the last",
-  async (scene) => {
-    const manager = await scene.listening();
-    await manager.listen("udp", "any", "127.0.0.1");
-    const address = manager.address("l0");
-    const client = await scene.dial(manager);
-    await take(manager.events, 2);
-    const ended = readAll(client).then(() => client.close());
-    await within(manager.shutdown(), "shutdown()");
-    await ended;
-    const { listeners, sessions } = manager.stats();
-    assertEquals([listeners, sessions, manager.sessions()], [[], [], []]);
-    const ends = brief(await take(manager.events, 2)).sort();
-    assertEquals(ends, ["disconnected a1 closed", "disconnected u0 closed"]);
-    assertEquals(await within(manager.events.receive(), "the end of the events"), null);
-    assertEquals(await codeOf(scene.client(address)), "refused");
-  },
-);
+check("shutdown() closes all there is; events end after the last", async (scene) => {
+  const manager = await scene.listening();
+  await manager.listen("udp", "any", "127.0.0.1");
+  const address = manager.address("l0");
+  const client = await scene.dial(manager);
+  await take(manager.events, 2);
+  const ended = readAll(client).then(() => client.close());
+  await within(manager.shutdown(), "shutdown()");
+  await ended;
+  const { listeners, sessions } = manager.stats();
+  assertEquals([listeners, sessions, manager.sessions()], [[], [], []]);
+  const ends = brief(await take(manager.events, 2)).sort();
+  assertEquals(ends, ["disconnected a1 closed", "disconnected u0 closed"]);
+  assertEquals(await within(manager.events.receive(), "the end of the events"), null);
+  assertEquals(await codeOf(scene.client(address)), "refused");
+});
 
 check("shutdown() of a manager that never did anything", async () => {
   const manager = new ConnectionManager();
@@ -76,26 +73,23 @@ check("shutdown({ graceMs: 0 }) waits for nothing", async (scene) => {
   assertEquals(brief(await take(manager.events, 1)), ["disconnected a1 closed"]);
 });
 
-check(
-  "shutdown({ drainMs }) lets sessions end by themselves, and takes no new ones",
-  async (scene) => {
-    const manager = await scene.listening();
-    const address = manager.address("l0");
-    const client = await scene.dial(manager);
-    await take(manager.events, 2);
-    const shutdown = manager.shutdown({ drainMs: 20_000, graceMs: 100 });
-    await until(() => manager.stats().listeners.length === 0);
-    await client.write(utf8("still"));
-    const [event] = await take(manager.events, 1);
-    await event!.writeStr("served");
-    assertEquals(await codeOf(scene.client(address)), "refused");
-    await client.closeWrite();
-    assertEquals(text(await readAll(client)), "served");
-    // By itself, long before the 20 seconds.
-    await within(shutdown, "shutdown()");
-    assertEquals(brief(await take(manager.events, 1)), ["disconnected a1 eof"]);
-  },
-);
+check("shutdown({ drainMs }) lets sessions end by themselves, and takes no more", async (scene) => {
+  const manager = await scene.listening();
+  const address = manager.address("l0");
+  const client = await scene.dial(manager);
+  await take(manager.events, 2);
+  const shutdown = manager.shutdown({ drainMs: 20_000, graceMs: 100 });
+  await until(() => manager.stats().listeners.length === 0);
+  await client.write(utf8("still"));
+  const [event] = await take(manager.events, 1);
+  await event!.writeStr("served");
+  assertEquals(await codeOf(scene.client(address)), "refused");
+  await client.closeWrite();
+  assertEquals(text(await readAll(client)), "served");
+  // By itself, long before the 20 seconds.
+  await within(shutdown, "shutdown()");
+  assertEquals(brief(await take(manager.events, 1)), ["disconnected a1 eof"]);
+});
 
 check("shutdown({ drainMs }) closes what is left after that time", async (scene) => {
   const manager = await scene.listening();

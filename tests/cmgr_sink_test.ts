@@ -172,32 +172,26 @@ check("a full channel slows its own sessions only", async (scene) => {
   assertEquals(brief(await take(full, 4)), slow);
 });
 
-check(
-  "events can be taken by `for await`, which ends after the last at shutdown",
-  async (scene) => {
-    const manager = await scene.listening();
-    const client = await scene.dial(manager);
-    const seen: string[] = [];
-    for await (const event of manager.events) {
-      seen.push(...brief([event]));
-      if (event.state === "new") await client.write(utf8("x"));
-      if (event.state === "data") manager.shutdown({ graceMs: 50 });
-    }
-    assertEquals(seen, ["accepted a1", "new a1", "data a1 x", "disconnected a1 closed"]);
-  },
-);
+check("events can be taken by `for await`, which ends after shutdown", async (scene) => {
+  const manager = await scene.listening();
+  const client = await scene.dial(manager);
+  const seen: string[] = [];
+  for await (const event of manager.events) {
+    seen.push(...brief([event]));
+    if (event.state === "new") await client.write(utf8("x"));
+    if (event.state === "data") manager.shutdown({ graceMs: 50 });
+  }
+  assertEquals(seen, ["accepted a1", "new a1", "data a1 x", "disconnected a1 closed"]);
+});
 
-check(
-  "`eof` and `disconnected` of a peer that sends and ends come behind its data",
-  async (scene) => {
-    for (const allowHalfOpen of [false, true]) {
-      const manager = await scene.listening({ allowHalfOpen });
-      const client = await scene.dial(manager);
-      await client.write(new Uint8Array(2_000_000));
-      await client.closeWrite();
-      const events = await takeUntil(manager.events, allowHalfOpen ? "eof" : "disconnected");
-      const size = events.reduce((sum, { data }) => sum + data.length, 0);
-      assertEquals(size, 2_000_000);
-    }
-  },
-);
+check("`eof` and `disconnected` come behind the data of the peer", async (scene) => {
+  for (const allowHalfOpen of [false, true]) {
+    const manager = await scene.listening({ allowHalfOpen });
+    const client = await scene.dial(manager);
+    await client.write(new Uint8Array(2_000_000));
+    await client.closeWrite();
+    const events = await takeUntil(manager.events, allowHalfOpen ? "eof" : "disconnected");
+    const size = events.reduce((sum, { data }) => sum + data.length, 0);
+    assertEquals(size, 2_000_000);
+  }
+});

@@ -35,25 +35,22 @@ async function listening(scene: Scene, tls: TlsListenOptions = SERVER, options =
   return { manager, target: `127.0.0.1:${portOf(manager)}` };
 }
 
-check(
-  "listenTls() and connect() with tls speak TLS, each side verified as it asks",
-  async (scene) => {
-    const { manager, target } = await listening(scene);
-    const client = scene.manager();
-    const session = await client.connect(target, "me", undefined, { tls: CLIENT });
-    assertEquals([session.kind, session.tls?.authorized], ["tls", true]);
-    await session.write(pattern(100_000));
-    const events = await take(manager.events, 2);
-    assertEquals(brief(events), ["accepted a1", "new a1"]);
-    const served = events[0]!.session as StreamSession;
-    assertEquals([served.kind, served.tls?.protocol], ["tls", "TLSv1.3"]);
-    for (let left = 100_000; left > 0;) left -= (await take(manager.events, 1))[0]!.data.length;
-    await manager.writeStr("a1", "answer");
-    assertEquals(brief(await take(client.events, 2)), ["new me", "data me answer"]);
-    await manager.close("a1");
-    assertEquals(brief(await take(client.events, 1)), ["disconnected me eof"]);
-  },
-);
+check("listenTls() and connect() with tls speak TLS, verified as asked", async (scene) => {
+  const { manager, target } = await listening(scene);
+  const client = scene.manager();
+  const session = await client.connect(target, "me", undefined, { tls: CLIENT });
+  assertEquals([session.kind, session.tls?.authorized], ["tls", true]);
+  await session.write(pattern(100_000));
+  const events = await take(manager.events, 2);
+  assertEquals(brief(events), ["accepted a1", "new a1"]);
+  const served = events[0]!.session as StreamSession;
+  assertEquals([served.kind, served.tls?.protocol], ["tls", "TLSv1.3"]);
+  for (let left = 100_000; left > 0;) left -= (await take(manager.events, 1))[0]!.data.length;
+  await manager.writeStr("a1", "answer");
+  assertEquals(brief(await take(client.events, 2)), ["new me", "data me answer"]);
+  await manager.close("a1");
+  assertEquals(brief(await take(client.events, 1)), ["disconnected me eof"]);
+});
 
 check("spec 4 row 30: `accepted` comes after the handshake, silence never", async (scene) => {
   const { manager, target } = await listening(scene, SERVER, { handshakeTimeout: 100 });

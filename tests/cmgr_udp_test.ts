@@ -260,15 +260,12 @@ check("a peer that is not there ends nothing", async (scene) => {
   assertEquals(brief(await take(manager.events, 1)), ["data u0 alive"]);
 });
 
-check(
-  "a busy UDP port is an error, and makes no session",
-  async (scene) => {
-    const { manager, session } = await pair(scene);
-    const { port } = session.local as InetAddress;
-    assertEquals(await codeOf(manager.listen("udp", port, "127.0.0.1")), "in-use");
-    assertEquals(manager.sessions().length, 1);
-  },
-);
+check("a busy UDP port is an error, and makes no session", async (scene) => {
+  const { manager, session } = await pair(scene);
+  const { port } = session.local as InetAddress;
+  assertEquals(await codeOf(manager.listen("udp", port, "127.0.0.1")), "in-use");
+  assertEquals(manager.sessions().length, 1);
+});
 
 check("multicast: a group by the loopback interface, and its end", async (scene) => {
   const manager = scene.manager();
