@@ -272,3 +272,32 @@ check("a signal ends the wait of a write alone: the bytes are sent", async (scen
   manager.close("a1");
   assertEquals((await readAll(client)).length, bytes.length + 1);
 });
+
+check("a signal hurries close(): what has not left is given up", async (scene) => {
+  const manager = await scene.listening();
+  await scene.dial(manager);
+  const [event] = await take(manager.events, 2);
+  event!.write(new Uint8Array(15 * 1024 * 1024));
+  const stop = new AbortController();
+  const closing = event!.session.close({ signal: stop.signal });
+  const late = codeOf(closing);
+  stop.abort();
+  assert(["aborted", "disconnected"].includes(await late), await late);
+  assertEquals(brief(await take(manager.events, 1)), ["disconnected a1 closed"]);
+  assertEquals(manager.stats().queued, 0);
+});
+
+check("a signal hurries shutdown(), and its drain", async (scene) => {
+  const times = [{ graceMs: 20_000 }, { drainMs: 20_000, graceMs: 20_000 }];
+  for (const options of times) {
+    const manager = await scene.listening();
+    await scene.dial(manager);
+    await take(manager.events, 2);
+    manager.write("a1", new Uint8Array(15 * 1024 * 1024));
+    const stop = new AbortController();
+    const closing = manager.shutdown({ ...options, signal: stop.signal });
+    stop.abort();
+    await within(closing, "shutdown()");
+    assertEquals(brief(await take(manager.events, 1)), ["disconnected a1 closed"]);
+  }
+});

@@ -146,6 +146,20 @@ check("writeUdp() of a name finds the family of its socket", async (scene) => {
   }
 });
 
+check("a name that was resolved for one family is not used for the other", async (scene) => {
+  const manager = scene.manager();
+  const [four, six] = [
+    await manager.listen("udp4", "any", "127.0.0.1"),
+    await manager.listen("udp6", "any", "::1"),
+  ];
+  const to = `localhost:${portOf(manager, four)}`;
+  await manager.writeUdp(four, to, "x");
+  // Whether it has an address of the other family is the machine's affair.
+  const expected = await resolveUdpAddr(to, { family: 6 }).then(() => "sent", ({ code }) => code);
+  const result = await manager.writeUdp(six, to, "x").then(() => "sent", ({ code }) => code);
+  assertEquals(result, expected);
+});
+
 check("writeUdp() refuses what is no UDP socket, no address and no data", async (scene) => {
   const manager = await scene.listening();
   await scene.dial(manager);

@@ -1,5 +1,7 @@
 /** Unix sockets of a connection manager, and listeners and streams that it is given. */
 import { assertEquals } from "@std/assert";
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import {
   existsSync,
   linkSync,
@@ -25,10 +27,14 @@ import {
   thrown,
   until,
   utf8,
+  within,
 } from "./cmgr_support.ts";
+import { RUNTIME } from "./adapter_kinds.ts";
 import { readAll, readExactly } from "./adapter_suite.ts";
 import { muxPair, streamPair } from "./mux_pair.ts";
 
+/** Which can tell the descriptors of its sockets. */
+const NODE = RUNTIME === "node" ? process.execPath : "node";
 const directory = mkdtempSync(join(tmpdir(), "trunkline-"));
 after(() => rmSync(directory, { recursive: true, force: true }));
 let paths = 0;
@@ -116,6 +122,29 @@ check("serve() takes the connections of a listener that one has, and closes it",
     assertEquals(await codeOf(listener.accept()), "closed");
   }
 });
+
+check("serve() takes a listener that another process handed over", async (scene) => {
+  const program = (name: string) => new URL(name, import.meta.url).pathname;
+  const flags = RUNTIME === "deno" ? ["run", "-A", "--no-check"] : [];
+  const child = spawn(NODE, [
+    program("./activation_child.ts"),
+    "launch",
+    JSON.stringify({ sockets: ["tcp"] }),
+    process.execPath,
+    ...flags,
+    program("./cmgr_activated_child.ts"),
+  ], { stdio: ["ignore", "pipe", "inherit"] });
+  scene.after(() => child.kill());
+  const exited = once(child, "exit");
+  const [line] = await within(once(child.stdout, "data"), "its address");
+  const [id, address] = JSON.parse(line);
+  assertEquals(id, "l0");
+  const client = await scene.client(address);
+  await client.write(utf8("hello"));
+  assertEquals(text(await readExactly(client, 5)), "hello");
+  await client.close();
+  assertEquals((await within(exited, "its end"))[0], 0);
+}, { skip: process.platform !== "linux" || spawnSync(NODE, ["--version"]).status !== 0 });
 
 check("serve() takes any Listener: one of streams, say", async (scene) => {
   const [near, far] = muxPair();
