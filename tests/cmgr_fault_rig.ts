@@ -1,5 +1,4 @@
 /** What the tests of faults of a manager have in common. */
-import { assertEquals } from "@std/assert";
 import { readdirSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { test } from "node:test";
@@ -10,6 +9,7 @@ import type {
   SessionEvent,
   SessionState,
 } from "@trunkline/sockets/cmgr";
+import { until } from "./uds_service.ts";
 
 export const check = (name: string, body: () => Promise<void>): void =>
   void test(name, { timeout: 30_000 }, body);
@@ -74,11 +74,12 @@ export class Log {
   }
 }
 
-/** Nothing is left of the sessions of a manager, which still lives. */
-export function assertEmpty(manager: ConnectionManager): void {
-  const { sessions, queued, listeners } = manager.stats();
-  assertEquals({ sessions, queued }, { sessions: [], queued: 0 });
-  assertEquals(listeners.map(({ sessions }) => sessions), listeners.map(() => 0));
+/** Resolves when nothing is left of the sessions of a manager, which still lives. */
+export async function emptied(manager: ConnectionManager): Promise<void> {
+  await until(() => {
+    const { sessions, queued, listeners } = manager.stats();
+    return sessions.length === 0 && queued === 0 && listeners.every((it) => it.sessions === 0);
+  });
 }
 
 /** The port of a listener or UDP socket. */

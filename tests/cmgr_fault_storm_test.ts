@@ -3,9 +3,9 @@ import { assert, assertEquals } from "@std/assert";
 import { ConnectionManager, type SessionEvent } from "@trunkline/sockets/cmgr";
 import type { Socket } from "node:net";
 import {
-  assertEmpty,
   check,
   dial,
+  emptied,
   ended,
   Log,
   openFiles,
@@ -84,7 +84,7 @@ check("5000 connections that are opened and dropped leave nothing behind", async
     const { eof, error, reset, closed, timeout } = log.reasons;
     assertEquals([closed, timeout], [0, 0]);
     assert(eof >= 2000 && error >= 1000 && reset > 0, JSON.stringify(log.reasons));
-    assertEmpty(manager);
+    await emptied(manager);
     assertEquals(manager.stats().listeners[0]!.accepted, accepted);
     await until(() => timers() === 0);
     await until(() => openFiles() <= files);
@@ -116,7 +116,7 @@ check("clients that reset at once, all of them, keep nobody from being accepted"
   await settled(manager, log);
   assertEquals(errors, []);
   assertEquals(log.wrong, []);
-  assertEmpty(manager);
+  await emptied(manager);
   await manager.shutdown();
 });
 
@@ -135,7 +135,7 @@ check(
     });
     await settled(manager, log);
     assertEquals(log.wrong, []);
-    assertEmpty(manager);
+    await emptied(manager);
     await manager.shutdown();
   },
 );
