@@ -355,7 +355,7 @@ check(
     const bytes = new Uint8Array(MiB / 2);
     const buffered = await manager.writeToAll(bytes);
     assertEquals(buffered, { sent: 3, skipped: 0, failed: 0 });
-  await until(() => rest.every((it) => it.queued === 0));
+    await until(() => rest.every((it) => it.queued === 0));
     const skipped = await manager.writeToAll(bytes, { slow: "skip" });
     assertEquals(skipped, { sent: 2, skipped: 1, failed: 0 });
     // Fast ones are read, so their queues are empty again.
