@@ -30,8 +30,13 @@ export function pipe(
     new TransformStream<Uint8Array, Uint8Array>(
       {
         transform(chunk, controller) {
-          for (let at = 0; at < chunk.length; at += piece) {
-            controller.enqueue(chunk.slice(at, at + piece));
+          try {
+            for (let at = 0; at < chunk.length; at += piece) {
+              controller.enqueue(chunk.slice(at, at + piece));
+            }
+          } catch (cause) {
+            // The reader has gone, which Bun tells a write in this way alone.
+            throw new ConnectError("reset", "writing in memory: the peer has gone", { cause });
           }
         },
       },

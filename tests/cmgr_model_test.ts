@@ -1,0 +1,99 @@
+/** What the model has found, one test for each. */
+import { assertEquals } from "@std/assert";
+import { test } from "node:test";
+import { connPair } from "../adapters/auto.ts";
+import { ConnectError, type Transport } from "../adapters/types.ts";
+import { ConnectionManager, discard, type SessionEvent } from "../cmgr/mod.ts";
+import { sleep } from "./adapter_suite.ts";
+import { MemoryNet } from "./cmgr_model_net.ts";
+
+const check = (title: string, body: () => Promise<void>) =>
+  test(`cmgr model: ${title}`, { timeout: 20_000 }, body);
+
+async function ofState(manager: ConnectionManager, state: string): Promise<SessionEvent> {
+  for await (const event of manager.events) if (event.state === state) return event;
+  throw new Error(`no event ${state}`);
+}
+
+check("a session that is closed at the very moment at which it ends has ended", async () => {
+  for (let microtasks = 0; microtasks < 60; microtasks++) {
+    const manager = new ConnectionManager();
+    const [near, peer] = connPair();
+    const session = manager.adopt(near, "x", discard);
+    await sleep(0);
+    peer.closeWrite();
+    for (let left = microtasks; left > 0; left--) await undefined;
+    session.close();
+    await sleep(0);
+    peer.close();
+    await manager.shutdown();
+    assertEquals(session.stats().state, "ended", `after ${microtasks} microtasks`);
+  }
+});
+
+check("close() while a connection is being opened again is followed by the end alone", async () => {
+  const net = new MemoryNet({ capacity: 1000, piece: 1000 });
+  const listener = await net.listen("127.0.0.1:0");
+  let begun = false;
+  const transport: Transport = {
+    ...{ listen: () => net.listen("127.0.0.1:0"), bindDatagram: () => net.bindDatagram() },
+    connect: async (address, { signal } = {}) => {
+      if (!begun) return await net.connect(address);
+      return await new Promise((_, reject) => {
+        const aborted = new ConnectError("aborted", "connecting: aborted");
+        signal?.addEventListener("abort", () => reject(aborted), { once: true });
+        dialing.resolve();
+      });
+    },
+  };
+  const dialing = Promise.withResolvers<void>();
+  const manager = new ConnectionManager({ transport });
+  const session = await manager.connect(listener.addr, "x", undefined, {
+    reconnect: { minDelayMs: 1 },
+  });
+  begun = true;
+  (await listener.accept()).abort();
+  await dialing.promise;
+  await session.close();
+  await manager.shutdown();
+  const states: string[] = [];
+  for await (const { state } of manager.events) states.push(state);
+  assertEquals(states, ["new", "reconnecting", "disconnected"]);
+});
+
+check("replace opens the new connection, however the old one ends", async () => {
+  const transport = new MemoryNet({ capacity: 1, piece: 1 });
+  const listener = await transport.listen("127.0.0.1:0");
+  const manager = new ConnectionManager({ transport, flushTimeoutMs: 10 });
+  const old = await manager.connect(listener.addr, "x", discard);
+  // Nobody reads that, so it cannot be closed in order.
+  old.write(new Uint8Array(1000));
+  const session = await manager.connect(listener.addr, "x", discard, { replace: true });
+  assertEquals(manager.session("x"), session);
+  await listener.close();
+  await manager.shutdown({ graceMs: 0 });
+});
+
+check("a session whose side we have ended is idle like any other", async () => {
+  const manager = new ConnectionManager({ idleTimeout: 20, allowHalfOpen: true });
+  const [near, peer] = connPair();
+  const session = manager.adopt(near, "x");
+  await session.closeWrite();
+  assertEquals((await ofState(manager, "disconnected")).reason, "timeout");
+  peer.abort();
+  await manager.shutdown();
+});
+
+check("a session that ends its side after its peer's reset is told as reset", async () => {
+  const manager = new ConnectionManager({ allowHalfOpen: true });
+  const [near, peer] = connPair();
+  const session = manager.adopt(near, "x");
+  peer.closeWrite();
+  await ofState(manager, "eof");
+  peer.abort();
+  await sleep(0);
+  session.closeWrite();
+  const { reason, error } = await ofState(manager, "disconnected");
+  assertEquals([reason, (error as ConnectError | undefined)?.code], ["reset", "reset"]);
+  await manager.shutdown();
+});
