@@ -97,3 +97,24 @@ check("a session that ends its side after its peer's reset is told as reset", as
   assertEquals([reason, (error as ConnectError | undefined)?.code], ["reset", "reset"]);
   await manager.shutdown();
 });
+
+check("a write that fails when the peer has just ended is told by the end", async () => {
+  for (let microtasks = 0; microtasks < 40; microtasks++) {
+    const manager = new ConnectionManager();
+    let end: () => void;
+    const readable = new ReadableStream({ start: (it) => void (end = () => it.close()) });
+    const writable = new WritableStream({
+      async write() {
+        end();
+        for (let left = microtasks; left > 0; left--) await undefined;
+        throw new ConnectError("broken-pipe", "writing: the peer has gone");
+      },
+    });
+    const session = manager.adopt({ readable, writable }, "x");
+    await session.write(new Uint8Array(1));
+    const { error } = await ofState(manager, "disconnected");
+    assertEquals(error?.name, "ConnectError", `after ${microtasks} microtasks`);
+    assertEquals(session.stats().bytesOut, 0);
+    await manager.shutdown();
+  }
+});
