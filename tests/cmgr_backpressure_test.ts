@@ -2,8 +2,7 @@
 import { assertEquals } from "@std/assert";
 import { test } from "node:test";
 import { auto } from "../adapters/auto.ts";
-import type { Conn, Datagram, InetAddress, Transport } from "../adapters/types.ts";
-import { wrapConn } from "../adapters/wrap.ts";
+import type { Datagram, Transport } from "../adapters/types.ts";
 import {
   Channel,
   ConnectionManager,
@@ -14,18 +13,13 @@ import {
   type UdpSession,
 } from "../cmgr/mod.ts";
 import { fill, pattern, readExactly, same, sleep } from "./adapter_suite.ts";
+import { Held, HeldDatagram, turn, until } from "./cmgr_model_held.ts";
 import { MemoryNet, pipe } from "./cmgr_model_net.ts";
 import { joined } from "./cmgr_model_peer.ts";
 import { unhandledDuring } from "./unhandled.ts";
 
-/** Long enough for whatever does not wait for anything. */
-const turn = (): Promise<void> => sleep(5);
 const NARROW = { capacity: 1, piece: 60 };
 const MEMORY = new MemoryNet(NARROW);
-
-async function until(met: () => boolean): Promise<void> {
-  while (!met()) await sleep(1);
-}
 
 function check(
   title: string,
@@ -44,33 +38,6 @@ function check(
     });
     assertEquals(unhandled, []);
   });
-}
-
-/** A connection whose peer takes what is written only when it is told to. */
-class Held {
-  readonly conn: Conn;
-  readonly got: Uint8Array[] = [];
-  #taken: (() => void) | undefined;
-
-  constructor() {
-    const write = (chunk: Uint8Array) => {
-      this.got.push(chunk);
-      return new Promise<void>((resolve) => this.#taken = resolve);
-    };
-    this.conn = wrapConn({
-      readable: new ReadableStream(),
-      writable: new WritableStream({ write }),
-    });
-  }
-
-  /** Takes what is under way: one write, or those that were waiting, joined. */
-  async take(): Promise<void> {
-    await until(() => this.#taken !== undefined);
-    const taken = this.#taken!;
-    this.#taken = undefined;
-    taken();
-    await turn();
-  }
 }
 
 async function codeOf(promise: Promise<unknown>): Promise<string> {
@@ -451,30 +418,6 @@ for (
     }
     assertEquals(manager.stats().queued, 10);
   }, { lowWaterMark: 50, maxQueuedBytes: 105 });
-}
-
-/** A UDP socket whose datagrams leave when they are told to. */
-class HeldDatagram implements Partial<Datagram> {
-  readonly addr: InetAddress = { hostname: "127.0.0.1", port: 9 };
-  readonly dropped = 0;
-  /** Those that wait to leave. */
-  readonly sent: PromiseWithResolvers<void>[] = [];
-  readonly #closed = Promise.withResolvers<void>();
-
-  send(): Promise<void> {
-    const sent = Promise.withResolvers<void>();
-    this.sent.push(sent);
-    return sent.promise;
-  }
-  close(): Promise<void> {
-    this.#closed.resolve();
-    for (const { reject } of this.sent) reject(new Error("closed"));
-    return Promise.resolve();
-  }
-  [Symbol.asyncIterator](): AsyncGenerator<never, void> {
-    const next = () => this.#closed.promise.then(() => ({ done: true, value: undefined }));
-    return { next } as unknown as AsyncGenerator<never, void>;
-  }
 }
 
 /** The last that was bound. */

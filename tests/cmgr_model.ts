@@ -1,76 +1,24 @@
 /** A manager to which anything happens in any order, and a model that tells what must come of it. */
 import { assert, assertEquals } from "@std/assert";
 import { formatAddress } from "../adapters/address.ts";
-import type { Address, Conn, Listener, Transport } from "../adapters/types.ts";
+import type { Address, Conn, Listener } from "../adapters/types.ts";
 import {
   Channel,
   ConnectionManager,
   ManagerError,
+  type MetricInstrument,
   type SessionEvent,
-  type SessionOptions,
+  type SessionStats,
   type Sink,
   type SlowPolicy,
   type StreamSession,
 } from "../cmgr/mod.ts";
 import { type SessionSettings, sessionSettings } from "../cmgr/options.ts";
-import { type Pipe, pipe } from "./cmgr_model_net.ts";
-import { framed, Gate, Peer, type PeerEnd, Script } from "./cmgr_model_peer.ts";
+import { pipe } from "./cmgr_model_net.ts";
+import { framed, Gate, Peer, Script } from "./cmgr_model_peer.ts";
+import type { Place, Plan, Step } from "./cmgr_model_step.ts";
 import { Track } from "./cmgr_model_track.ts";
 import { sleep } from "./adapter_suite.ts";
-
-/** The limits of a manager, and what its sessions are like. */
-export interface Limits extends SessionOptions {
-  readonly capacity: number;
-  readonly maxSessions: number;
-  readonly maxPending: number;
-  readonly maxTotalQueuedBytes: number;
-}
-
-/** One thing that happens; numbers choose among what there is, and nothing happens if there is none. */
-export type Step =
-  | { readonly do: "listen"; readonly unix: boolean; readonly sink: number }
-  | { readonly do: "dial"; readonly at: number; readonly stays: boolean }
-  | {
-    readonly do: "connect";
-    readonly id: number;
-    readonly unix: boolean;
-    readonly sink: number;
-    readonly replace: boolean;
-    readonly reconnect: boolean;
-    readonly stays: boolean;
-  }
-  | { readonly do: "adopt"; readonly id: number; readonly sink: number; readonly again: boolean }
-  | { readonly do: "write"; readonly to: number; readonly size: number; readonly byId: boolean }
-  | { readonly do: "broadcast"; readonly size: number; readonly slow: SlowPolicy }
-  | { readonly do: "peerWrite"; readonly of: number; readonly sizes: readonly number[] }
-  | { readonly do: "peerEnd"; readonly of: number; readonly how: PeerEnd }
-  | { readonly do: "stallPeer"; readonly of: number }
-  | { readonly do: "stallSink"; readonly sink: number }
-  | { readonly do: "close"; readonly which: number; readonly discard: boolean }
-  | { readonly do: "closeWrite"; readonly which: number }
-  | {
-    readonly do: "closeListener";
-    readonly at: number;
-    readonly sessions: boolean;
-    readonly discard: boolean;
-  }
-  | { readonly do: "pause"; readonly ms: number };
-
-export interface Plan {
-  readonly limits: Limits;
-  readonly steps: readonly Step[];
-  /** How long the last writes have to leave, in milliseconds; undefined: peers end first, and nothing need be given up. */
-  readonly graceMs: number | undefined;
-}
-
-/** Where sockets come from. */
-export interface Place {
-  readonly transport: Transport;
-  /** An address that nobody listens at. */
-  address(unix: boolean): Address;
-  /** What an adopted connection is like. */
-  readonly pipe: Pipe;
-}
 
 const pick = <T>(list: readonly T[], number: number): T | undefined => list[number % list.length];
 
@@ -109,6 +57,10 @@ export class World {
   readonly #pending: Promise<unknown>[] = [];
   readonly #inHandler = new Set<StreamSession>();
   readonly #again = new Set<StreamSession>();
+  readonly #sums: Record<string, number> = {};
+  readonly #instrument = (name: string): MetricInstrument => ({
+    add: (value) => this.#sums[name] = (this.#sums[name] ?? 0) + value,
+  });
   #refused = 0;
   #script = new Script(1);
   #failure: unknown;
@@ -121,6 +73,7 @@ export class World {
     this.manager = new ConnectionManager({
       ...plan.limits,
       transport,
+      metrics: { createCounter: this.#instrument, createUpDownCounter: this.#instrument },
       // Peers answer our end, unless a test keeps them from it.
       lingerMs: 60_000,
       onRefused: () => this.#refused++,
@@ -363,7 +316,8 @@ export class World {
     const fits = before.queued + size <= maxQueuedBytes &&
       this.manager.stats().queued + size <= this.#plan.limits.maxTotalQueuedBytes;
     const written = write();
-    const { messagesOut, queued } = session.stats();
+    const { messagesOut, queued, ...after } = session.stats();
+    const refused = after.refused - before.refused;
     const taken = messagesOut > before.messagesOut;
     if (taken) this.#track(session).wrote(message);
     const what = `${session.id}: ${size} bytes behind ${before.queued} when ${before.state}`;
@@ -373,6 +327,7 @@ export class World {
       written.then(() => assert(taken, `${what}: no error`)),
       (error) => {
         const { code } = error as ManagerError;
+        if (refused !== (code === "queue-full" ? 1 : 0)) return false;
         if (taken || fits) return code === "disconnected" || code === "reconnecting";
         return code === "queue-full" || code === "disconnected" || code === "reconnecting";
       },
@@ -448,7 +403,7 @@ export class World {
     }
     for (const it of sessions()) this.#track(it);
     for (const track of this.tracks.values()) track.closed = true;
-    await manager.shutdown({ graceMs: graceMs ?? 5000 });
+    await manager.shutdown({ graceMs: graceMs ?? 5000, drainMs: this.#plan.drainMs });
     assertEquals(manager.sessions(), []);
     const { sessions: none, listeners, queued } = manager.stats();
     assertEquals([none, listeners, queued], [[], [], 0]);
@@ -473,6 +428,22 @@ export class World {
   #checkAll(): void {
     const stats = this.manager.stats();
     assertEquals([stats.sessions, stats.queued, stats.events], [[], 0, 0]);
+    const all = [...this.tracks.keys()].map((it) => it.stats());
+    const sum = (of: (stats: SessionStats) => number) =>
+      all.reduce((total, it) => total + of(it), 0);
+    const measured = {
+      "cmgr.sessions": 0,
+      "cmgr.sessions.ended": all.length,
+      "cmgr.connections.refused": this.#refused,
+      "cmgr.reconnects": sum((it) => it.reconnects),
+      "cmgr.io": sum((it) => it.bytesIn + it.bytesOut),
+      "cmgr.messages": sum((it) => it.messagesIn + it.messagesOut),
+      "cmgr.messages.refused": sum((it) => it.refused),
+      "cmgr.queued": 0,
+    };
+    for (const [name, value] of Object.entries(measured)) {
+      assertEquals(this.#sums[name] ?? 0, value, name);
+    }
     const ended = { eof: 0, reset: 0, closed: 0, timeout: 0, error: 0 };
     for (const track of this.tracks.values()) {
       ended[track.reason!]++;

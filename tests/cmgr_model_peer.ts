@@ -69,8 +69,8 @@ export class Peer {
   /** It has read all that there was, to the end of the stream. */
   sawEnd = false;
   end: PeerEnd | undefined;
-  /** It has written what is too large for a message. */
-  spoiled = false;
+  /** The first of its messages that is too large for one. */
+  spoiledAt: number | undefined;
   readonly #conn: Conn;
   readonly #framing: Framing;
   readonly #script: Script;
@@ -104,7 +104,7 @@ export class Peer {
   write(size: number, maxFrameBytes: number): void {
     if (this.end !== undefined) return;
     const message = this.#script.next(size);
-    if (this.#framing !== "raw" && size > maxFrameBytes) this.spoiled = true;
+    if (this.#framing !== "raw" && size > maxFrameBytes) this.spoiledAt ??= this.sent.length;
     if (message.length > 0 || this.#framing !== "raw") this.sent.push(message);
     this.#conn.write(framed(this.#framing, message));
   }

@@ -1,7 +1,9 @@
 /** What may happen to a manager: for the tests, and for `deno task fuzz`. */
 import fc from "fast-check";
-import type { Limits, Place, Plan, Step } from "./cmgr_model.ts";
+import { World } from "./cmgr_model.ts";
 import { MemoryNet } from "./cmgr_model_net.ts";
+import type { Limits, Place, Plan, Step } from "./cmgr_model_step.ts";
+import type { Property } from "./ovpn_fuzz_rounds.ts";
 
 const nat = fc.nat(20);
 const yes = fc.boolean();
@@ -73,6 +75,7 @@ export const plans: fc.Arbitrary<Plan> = fc.record({
   limits,
   steps: script,
   graceMs: fc.constantFrom(undefined, undefined, 0, 1, 5),
+  drainMs: fc.constantFrom(0, 0, 3),
 });
 
 /** A network of its own for each plan. */
@@ -85,3 +88,13 @@ export function memoryPlace(): Place {
     address: (unix) => unix ? { path: `/memory/${paths++}` } : { hostname: "127.0.0.1", port: 0 },
   };
 }
+
+/** A round of fuzzing is one plan. */
+export const MANAGER: Property = {
+  name: "a connection manager keeps its promises, whatever happens",
+  check: async (luck) => {
+    const [plan] = fc.sample(plans, { numRuns: 1, seed: luck.below(2 ** 31) });
+    await new World(plan!, memoryPlace()).play();
+  },
+  rounds: 0,
+};

@@ -112,7 +112,7 @@ export class Track {
     const why: Record<DisconnectReason, boolean> = {
       eof: peer.end !== undefined,
       reset: peer.end === "reset",
-      error: peer.spoiled,
+      error: peer.spoiledAt !== undefined,
       timeout: this.settings.stallTimeout < Infinity,
       closed: this.closed,
     };
@@ -120,16 +120,18 @@ export class Track {
   }
 
   #checkIn({ data, eof, reason }: Link, peer: Peer): void {
-    const whole = (reason === "eof" || eof) && peer.end !== "reset" && !peer.spoiled &&
-      !this.discarded;
-    const messages = this.settings.framing !== "raw";
-    if (messages) {
-      assert(data.length <= peer.sent.length);
-      for (const [i, message] of data.entries()) {
-        assertEquals(message, peer.sent[i]!, `${this.session.id}: message ${i}`);
-      }
-      if (whole) assertEquals(data.length, peer.sent.length, `${this.session.id}: messages lost`);
-    } else isStartOf(joined(data), joined(peer.sent), whole, `${this.session.id}: in`);
+    // What came before the end, or before what is no message, was told.
+    const told = eof || reason === "eof" || reason === "error";
+    const whole = told && peer.end !== "reset" && !this.discarded;
+    const what = `${this.session.id}: in, ${reason}`;
+    if (this.settings.framing === "raw") {
+      isStartOf(joined(data), joined(peer.sent), whole, what);
+      return;
+    }
+    const messages = peer.sent.slice(0, peer.spoiledAt);
+    assert(data.length <= messages.length, what);
+    if (whole) assertEquals(data.length, messages.length, what);
+    for (const [i, message] of data.entries()) assertEquals(message, messages[i]!, what);
   }
 
   #checkOut(

@@ -6,8 +6,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { auto } from "../adapters/auto.ts";
-import { type Plan, World } from "./cmgr_model.ts";
+import { World } from "./cmgr_model.ts";
 import { memoryPlace, plans } from "./cmgr_model_plans.ts";
+import type { Plan } from "./cmgr_model_step.ts";
 import { timersLeft } from "./cmgr_model_timers.ts";
 import { unhandledDuring } from "./unhandled.ts";
 
