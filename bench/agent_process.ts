@@ -17,10 +17,11 @@ export class AgentProcess<Command> {
   readonly #lines: AsyncIterator<string>;
   readonly #exited: Promise<unknown>;
 
-  /** `program` is the URL of the benchmark, `peers` its option of that name. */
-  constructor(program: string, job: object, peers: string | undefined) {
-    this.#process = spawn(process.execPath, [
-      ...(process.versions.deno ? ["run", "-A"] : process.execArgv),
+  /** `program` is the URL of the benchmark, `peers` its option of that name; it runs on the same runtime, or on the `bun` of that path. */
+  constructor(program: string, job: object, peers: string | undefined, bun?: string) {
+    const own = process.versions.deno ? ["run", "-A"] : process.execArgv;
+    this.#process = spawn(bun ?? process.execPath, [
+      ...(bun === undefined ? own : []),
       fileURLToPath(program),
       `--agent=${JSON.stringify(job)}`,
       ...(peers === undefined ? [] : [`--peers=${peers}`]),

@@ -1,0 +1,50 @@
+/**
+ * Our connection manager, as one would use it.
+ *
+ * @module
+ */
+import { ConnectionManager, type SessionEvent, type Sink } from "@trunkline/sockets/cmgr";
+import { type Service, type Stack, TO_ALL } from "./cmgr_stack.ts";
+
+const HOST = "127.0.0.1";
+
+/** All events in one loop. */
+export const oursByLoop: Stack = {
+  name: "ours, for await",
+  services: ["echo", "broadcast", "datagrams"],
+  async serve(service) {
+    const [manager, port] = await start(service);
+    (async () => {
+      const answer = answerOf(manager, service);
+      for await (const event of manager.events) answer(event);
+    })();
+    return port;
+  },
+};
+
+/** Each event by a call. */
+export const oursByCallback: Stack = {
+  name: "ours, callback",
+  services: ["echo", "broadcast", "datagrams"],
+  async serve(service) {
+    let answer: (event: SessionEvent) => void;
+    const [manager, port] = await start(service, (event) => answer(event));
+    answer = answerOf(manager, service);
+    return port;
+  },
+};
+
+function answerOf(manager: ConnectionManager, service: Service): (event: SessionEvent) => void {
+  return (event) => {
+    if (event.state !== "data") return;
+    if (service === "broadcast" && event.data[0] === TO_ALL) manager.writeToAll(event.data);
+    else event.write(event.data);
+  };
+}
+
+async function start(service: Service, sink?: Sink): Promise<[ConnectionManager, number]> {
+  // The others refuse nobody.
+  const manager = new ConnectionManager({ acceptRate: Infinity });
+  const id = await manager.listen(service === "datagrams" ? "udp" : "tcp", "any", HOST, sink);
+  return [manager, (manager.address(id) as { port: number }).port];
+}
