@@ -20,7 +20,7 @@ import process from "node:process";
 import { parseArgs } from "node:util";
 import { AgentProcess, type Numbers } from "./agent_process.ts";
 import { type LoadCommand, runLoad } from "./cmgr_load.ts";
-import { oursByCallback, oursByLoop } from "./cmgr_ours.ts";
+import { conns, oursByCallback, oursByLoop } from "./cmgr_ours.ts";
 import { rawStacks } from "./cmgr_raw.ts";
 import { runServer, type ServerCommand } from "./cmgr_server.ts";
 import type { Service, Stack } from "./cmgr_stack.ts";
@@ -49,7 +49,7 @@ const { values } = parseArgs({
     agent: { type: "string" },
   },
 });
-const STACKS: readonly Stack[] = [...rawStacks(), oursByLoop, oursByCallback];
+const STACKS: readonly Stack[] = [...rawStacks(), conns, oursByLoop, oursByCallback];
 const SECONDS = values.quick ? 0.5 : 2;
 
 /** What goes on in one sample, with a server and clients of its own. */

@@ -3,10 +3,28 @@
  *
  * @module
  */
+import { type Conn, listen } from "@trunkline/sockets/auto";
 import { ConnectionManager, type SessionEvent, type Sink } from "@trunkline/sockets/cmgr";
 import { type Service, type Stack, TO_ALL } from "./cmgr_stack.ts";
 
 const HOST = "127.0.0.1";
+
+/** The connections alone, without a manager: what is left is its share. */
+export const conns: Stack = {
+  name: "our Conn alone",
+  services: ["echo"],
+  async serve() {
+    const listener = await listen({ hostname: HOST, port: 0 });
+    const echo = async (conn: Conn) => {
+      for (let chunk; (chunk = await conn.read()) !== null;) conn.write(chunk);
+      await conn.close();
+    };
+    (async () => {
+      for await (const conn of listener) echo(conn).catch(() => {});
+    })();
+    return (listener.addr as { port: number }).port;
+  },
+};
 
 /** All events in one loop. */
 export const oursByLoop: Stack = {
