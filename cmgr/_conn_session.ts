@@ -330,8 +330,9 @@ export class ConnSession implements StreamSession {
     requireBytes(message);
     if (!this.writable) throw this.#unwritable();
     const bytes = encodeFrame(this.#settings.framing, message);
+    const now = performance.now();
     try {
-      this.#outgoing.post(bytes);
+      this.#outgoing.post(bytes, now);
     } catch (error) {
       if ((error as ManagerError).code === "queue-full") {
         this.#refused++;
@@ -339,7 +340,7 @@ export class ConnSession implements StreamSession {
       }
       throw error;
     }
-    this.#activeAt = performance.now();
+    this.#activeAt = now;
     this.#messagesOut++;
     this.#host.instruments?.messages.add(1, SENT);
   }

@@ -45,7 +45,8 @@ export class Outgoing {
       const sent = this.#release(this.#conn.queued);
       this.sent += sent;
       if (sent > 0) host.instruments?.io.add(sent, SENT);
-      this.movedAt = performance.now();
+      // Nobody asks while nothing waits; asking the clock costs more than all else here.
+      if (this.#queued > 0) this.movedAt = performance.now();
       if (this.#waiters !== undefined && this.#queued <= settings.lowWaterMark) this.#wake();
     };
     // The rest of what the peer sent may still be read, but whoever waits here could be who has to.
@@ -61,8 +62,8 @@ export class Outgoing {
     return this.#queued > this.#settings.lowWaterMark;
   }
 
-  /** Hands `bytes` to the connection. @throws {ManagerError} `queue-full`, or what ended it */
-  post(bytes: Uint8Array): void {
+  /** Hands `bytes` to the connection, at the time `now`. @throws {ManagerError} `queue-full`, or what ended it */
+  post(bytes: Uint8Array, now: number): void {
     const size = bytes.length;
     if (this.#error !== undefined) throw this.#error;
     if (size === 0) return;
@@ -74,7 +75,7 @@ export class Outgoing {
       const { queued, limit } = this.#host.budget;
       throw full(this.#doing, size, queued, `maxTotalQueuedBytes is ${limit}`);
     }
-    if (this.#queued === 0) this.movedAt = performance.now();
+    if (this.#queued === 0) this.movedAt = now;
     this.#queued += size;
     for (let at = 0; at < size; at += PIECE_BYTES) {
       const piece = size <= PIECE_BYTES ? bytes : bytes.subarray(at, at + PIECE_BYTES);
