@@ -28,8 +28,10 @@ export interface BunSocket {
   setKeepAlive(on: boolean, delayMs: number): void;
 }
 
-/** The callbacks of Bun's sockets. */
+/** The callbacks of Bun's sockets, and what they are called with. */
 export interface BunSocketHandler {
+  /** Saves a view of each chunk. */
+  readonly binaryType: "uint8array";
   data(socket: BunSocket, chunk: Uint8Array): void;
   drain(socket: BunSocket): void;
   end(socket: BunSocket): void;
@@ -64,7 +66,11 @@ export class BunRawSocket implements RawSocket {
 
   push(chunk: Uint8Array): void {
     if (chunk.byteLength === 0) return;
-    this.#chunks.push(new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.byteLength));
+    // A Bun that does not know `binaryType` gives Buffers, whose own slice() shares memory where Uint8Array's copies.
+    const plain = chunk.constructor === Uint8Array;
+    this.#chunks.push(
+      plain ? chunk : new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.byteLength),
+    );
     this.#unread += chunk.byteLength;
     if (this.#unread >= PAUSE_BYTES && !this.#paused) {
       this.#paused = true;

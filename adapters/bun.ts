@@ -70,6 +70,7 @@ function bunLike(doing: string): BunLike {
 
 /** Bun calls one handler object for all sockets of a listener; each socket carries its own state in `data`. */
 const HANDLER: BunSocketHandler = {
+  binaryType: "uint8array",
   data: (socket, chunk) => socket.data?.push(chunk),
   drain: (socket) => socket.data?.drained(),
   end: (socket) => socket.data?.ended(),

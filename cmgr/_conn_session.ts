@@ -377,8 +377,9 @@ export class ConnSession implements StreamSession {
     // It may have ended in between.
     if (this.#state === "ended") return;
     this.#stop?.abort();
-    if (this.#state !== "reconnecting") {
-      this.#state = "closing";
+    const lost = this.#state === "reconnecting";
+    this.#state = "closing";
+    if (!lost) {
       const conn = this.#conn;
       conn.close();
       this.#host.linger(conn);

@@ -148,9 +148,17 @@ export class DatagramSession implements UdpSession {
   }
 
   writeTo(address: InetAddress, bytes: Uint8Array): Promise<void> {
+    return this.sendTo(() => address, bytes);
+  }
+
+  /** The same to an address that is still to be found: the datagram waits for it in the queue that is bounded. */
+  sendTo(
+    address: () => InetAddress | Promise<InetAddress>,
+    bytes: Uint8Array,
+  ): Promise<void> {
     return attempt(() => {
       requireBytes(bytes);
-      return heard(this.#send(address, bytes, this.#book(bytes)));
+      return this.#send(address, bytes, this.#book(bytes));
     });
   }
 
@@ -158,7 +166,8 @@ export class DatagramSession implements UdpSession {
   post(bytes: Uint8Array): void {
     requireBytes(bytes);
     if (this.#peer === undefined) throw this.#notBound();
-    heard(this.#send(this.#peer, bytes, this.#book(bytes)));
+    const peer = this.#peer;
+    heard(this.#send(() => peer, bytes, this.#book(bytes)));
   }
 
   #notBound(): ManagerError {
@@ -180,10 +189,16 @@ export class DatagramSession implements UdpSession {
     return cost;
   }
 
-  async #send(address: InetAddress, bytes: Uint8Array, cost: number): Promise<void> {
+  async #send(
+    address: () => InetAddress | Promise<InetAddress>,
+    bytes: Uint8Array,
+    cost: number,
+  ): Promise<void> {
     const { length } = bytes;
     try {
-      await (this.#sending = heard(this.#datagram.send(bytes, address)));
+      const found = address();
+      const to = found instanceof Promise ? await found : found;
+      await (this.#sending = heard(this.#datagram.send(bytes, to)));
     } finally {
       this.#queued -= cost;
       this.#host.budget.give(cost);

@@ -367,10 +367,10 @@ export class ConnectionManager implements AsyncDisposable {
     data: Uint8Array | string,
     { signal }: WaitOptions = {},
   ): Promise<void> {
-    return attempt(async () => {
+    return attempt(() => {
       const session = this.#requireUdp(id);
-      const address = await this.#names.resolve(to, { family: reachOf(session.local), signal });
-      await session.writeTo(address, typeof data === "string" ? encodeText(data) : data);
+      const address = () => this.#names.resolve(to, { family: reachOf(session.local), signal });
+      return session.sendTo(address, typeof data === "string" ? encodeText(data) : data);
     });
   }
 
