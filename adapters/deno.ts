@@ -77,8 +77,8 @@ function denoLike(doing: string): DenoLike {
 }
 
 /** First and largest size of the memory that is read into: it grows while reads fill it, so an idle connection holds little. */
-const READ_BYTES = { first: 1024, most: 256 * 1024 } as const;
-/** A new block is taken where less room than this is left, or than a quarter of a small one. */
+const READ_BYTES = { first: 4 * 1024, most: 256 * 1024 } as const;
+/** Room below which a new block is taken. */
 const LEAST_ROOM = 1024;
 
 class DenoRawSocket implements RawSocket {
@@ -100,9 +100,7 @@ class DenoRawSocket implements RawSocket {
       const count = await this.#conn.read(into);
       return count === null ? null : into.subarray(0, count);
     }
-    if (this.#room.length < Math.min(LEAST_ROOM, this.#size / 4)) {
-      this.#room = new Uint8Array(this.#size);
-    }
+    if (this.#room.length < LEAST_ROOM) this.#room = new Uint8Array(this.#size);
     const room = this.#room;
     const count = await this.#conn.read(room);
     if (count === null) return null;
