@@ -22,6 +22,8 @@ export interface NodeSocket extends Emitter {
   readonly remoteAddress?: string;
   readonly remotePort?: number;
   readonly destroyed: boolean;
+  /** Looked at when the peer's end comes. */
+  allowHalfOpen: boolean;
   readonly _handle?: { readonly fd?: number } | null;
   read(): Uint8Array | null;
   write(bytes: Uint8Array, done: (error?: Error | null) => void): boolean;

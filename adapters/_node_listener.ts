@@ -64,6 +64,8 @@ export class NodeListener implements Listener {
     }
     this.#server = builtin("node:net").createServer({ allowHalfOpen: true })
       .on("connection", (socket: NodeSocket) => {
+        // Reset before it was accepted: there is nobody to talk to, and no limit of an address would count it.
+        if ("port" in this.#addr && socket.remoteAddress === undefined) return socket.destroy();
         // Of a descriptor it is only known later whether it has a path.
         if (this.#tls === undefined) return accept(new NodeRawSocket(socket, this.#path), socket);
         this.#handshaking.add(socket);

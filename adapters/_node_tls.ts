@@ -115,15 +115,21 @@ export class TlsAcceptor {
     const server = builtin("node:tls").createServer(options)
       .on(
         "secureConnection",
-        (secure: NodeSocket) =>
-          this.#accept(new NodeRawSocket(secure, this.#path), secure._parent!),
+        (secure: NodeSocket) => {
+          secure.allowHalfOpen = true;
+          this.#accept(new NodeRawSocket(secure, this.#path), secure._parent!);
+        },
       )
       .on("tlsClientError", (_error: Error, secure: NodeSocket) => {
         // Node leaves that to us: one that keeps silent would stay for ever.
         secure.destroy();
         this.#fail();
       });
-    return (connection) => server.emit("connection", connection);
+    return (connection) => {
+      // A client that ends within its handshake leaves nothing to be said; without this it would stay until the time is over.
+      connection.allowHalfOpen = false;
+      server.emit("connection", connection);
+    };
   }
 
   #overDuplex(options: Record<string, unknown>): (connection: NodeSocket) => void {

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { codedError } from "./_errors.ts";
 import { builtin, type NodeDuplex, type NodeSocket } from "./_node_builtins.ts";
 import { NodeRawSocket } from "./_node_socket.ts";
 import type { RawSocket } from "./_raw_socket.ts";
@@ -24,7 +25,11 @@ export class TlsOverRaw {
     const duplex: NodeDuplex = new Duplex({
       allowHalfOpen: true,
       read: () =>
-        this.#next().then((chunk) => duplex.push(chunk), (error) => duplex.destroy(error)),
+        this.#next().then((chunk) => {
+          // An end within the handshake leaves nothing to be said.
+          if (chunk === null && !this.#shaken) duplex.destroy(codedError("ECONNRESET"));
+          else duplex.push(chunk);
+        }, (error) => duplex.destroy(error)),
       write: (bytes: Uint8Array, _encoding: unknown, done: (error?: Error) => void) =>
         raw.write(bytes).then(() => done(), done),
       final: (done: (error?: Error) => void) => raw.shutdown().then(() => done(), done),

@@ -201,7 +201,13 @@ export class Roster implements SessionHost, AcceptingHost {
     this.#watchMs = ms;
     this.#watch = setInterval(() => {
       const now = performance.now();
-      for (const session of this.sessions.values()) if (session.kind !== "udp") session.check(now);
+      let watched = false;
+      for (const session of this.sessions.values()) {
+        if (session.kind === "udp") continue;
+        session.check(now);
+        watched = true;
+      }
+      if (!watched) this.#endWatch();
     }, ms);
   }
 
