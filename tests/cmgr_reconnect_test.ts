@@ -1,12 +1,12 @@
 /** Connections that a connection manager opens again. */
 import { assert, assertEquals } from "@std/assert";
 import { type Conn, listen, type Listener } from "@trunkline/sockets/auto";
-import {
-  type ConnectionManager,
-  type ManagerError,
-  type ReconnectOptions,
-  type SessionEvent,
-  type StreamSession,
+import type {
+  ConnectionManager,
+  ManagerError,
+  ReconnectOptions,
+  SessionEvent,
+  StreamSession,
 } from "@trunkline/sockets/cmgr";
 import {
   brief,

@@ -16,7 +16,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { after } from "node:test";
 import { type Conn, ConnectError, connPair, listen, type Listener } from "@trunkline/sockets/auto";
-import { ManagerError, type StreamSession } from "@trunkline/sockets/cmgr";
+import type { ManagerError, StreamSession } from "@trunkline/sockets/cmgr";
 import {
   brief,
   check,
