@@ -21,7 +21,7 @@ import {
   until,
   utf8,
 } from "./cmgr_support.ts";
-import { readAll, readExactly } from "./adapter_suite.ts";
+import { readAll, readExactly, sleep } from "./adapter_suite.ts";
 
 /** A meter that adds up, by name and attributes. */
 class FakeMeter implements Meter {
@@ -242,6 +242,21 @@ check("acceptRate refuses who come too fast", async (scene) => {
   for (let i = 0; i < 2; i++) await dialInVain(scene, manager);
   await until(() => manager.stats().listeners[0]!.refused["accept-rate"] === 2);
   assertEquals(brief(await take(manager.events, 2)), ["accepted a1", "new a1"]);
+});
+
+check("maxPending leaves connections alone until `accepted` is taken", async (scene) => {
+  const manager = scene.manager();
+  const taken = Promise.withResolvers<void>();
+  const options = { maxPending: 1 };
+  await manager.listen("tcp", "any", "127.0.0.1", () => taken.promise, options);
+  const accepted = () => manager.stats().listeners[0]!.accepted;
+  for (let i = 0; i < 3; i++) await scene.dial(manager);
+  await until(() => accepted() > 0);
+  await sleep(50);
+  assertEquals(accepted(), 1);
+  taken.resolve();
+  await until(() => accepted() === 3);
+  assertEquals(manager.stats().listeners[0]!.dropped, 0);
 });
 
 check("an onRefused that throws ends nothing", async (scene) => {

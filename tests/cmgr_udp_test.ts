@@ -210,6 +210,33 @@ check("datagrams that wait to leave are bounded, empty ones too", async (scene) 
   }
 });
 
+check("datagrams that wait for a name are bounded as well", async (scene) => {
+  const manager = scene.manager({ maxQueuedBytes: 10_000 });
+  const id = await manager.listen("udp", "any", "127.0.0.1");
+  const sends = Array.from(
+    { length: 100 },
+    () => manager.writeUdp(id, "none.invalid:9", new Uint8Array(1000)),
+  );
+  const results = await within(Promise.allSettled(sends), "all sends");
+  const codes = results.map((it) => it.status === "rejected" ? it.reason.code : "sent");
+  assertEquals([...new Set(codes)].sort(), ["not-found", "queue-full"]);
+  assertEquals([manager.session(id)!.queued, manager.stats().queued], [0, 0]);
+});
+
+check("a signal ends writeUdp() while its name is resolved", async (scene) => {
+  const { manager, other } = await pair(scene);
+  const { port } = other.addr;
+  const stop = new AbortController();
+  const { signal } = stop;
+  const sending = codeOf(manager.writeUdp("u0", `localhost:${port}`, "lost", { signal }));
+  stop.abort();
+  assertEquals(await sending, "aborted");
+  assertEquals(await codeOf(manager.writeUdp("u0", "localhost:9", "x", { signal })), "aborted");
+  // The question goes on, and whoever else has it gets the answer.
+  await manager.writeUdp("u0", `localhost:${port}`, "sent");
+  assertEquals(await received(other), "sent");
+});
+
 check("spec 4 row 32: udp4 and udp6 take one family", async (scene) => {
   const manager = scene.manager();
   const four = await manager.listen("udp4", "any", "");
