@@ -52,15 +52,17 @@ check("listenTls() and connect() with tls speak TLS, verified as asked", async (
   assertEquals(brief(await take(client.events, 1)), ["disconnected me eof"]);
 });
 
-check("spec 4 row 30: `accepted` comes after the handshake, silence never", async (scene) => {
+check("spec 4 row 30: `accepted` comes after the handshake, and never without", async (scene) => {
   const { manager, target } = await listening(scene, SERVER, { handshakeTimeout: 100 });
   const silent = await scene.client(target);
   await within(readAll(silent).catch(() => {}), "its end");
   await until(() => manager.stats().listeners[0]!.dropped === 1);
-  const session = await scene.manager().connect(target, "me", undefined, { tls: CLIENT });
-  const events = await take(manager.events, 2);
-  assertEquals(brief(events), ["accepted a1", "new a1"]);
-  assertEquals(session.id, "me");
+  // At another one: a busy machine may not be done within that time.
+  const patient = await listening(scene);
+  await scene.manager().connect(patient.target, "me", undefined, { tls: CLIENT });
+  const [accepted] = await take(patient.manager.events, 2);
+  assertEquals((accepted!.session as StreamSession).tls?.protocol, "TLSv1.3");
+  assertEquals([manager.events.length, manager.stats().listeners[0]!.accepted], [0, 0]);
 });
 
 check("garbage instead of a handshake is counted, and nothing else", async (scene) => {
