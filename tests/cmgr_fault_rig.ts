@@ -68,9 +68,20 @@ export class Log {
     return this.events.find((it) => it.id === id && it.state === "disconnected");
   }
 
-  /** Whether all that began has ended. */
+  /** Lets go of all sessions that have ended, and of their events. */
+  forget(): void {
+    this.events.length = 0;
+    for (const [session, state] of this.#last) {
+      if (state === "disconnected") this.#last.delete(session);
+    }
+  }
+
+  /** Whether all that began has ended, but for UDP sockets. */
   get over(): boolean {
-    return [...this.#last.values()].every((state) => state === "disconnected");
+    for (const [{ kind }, state] of this.#last) {
+      if (kind !== "udp" && state !== "disconnected") return false;
+    }
+    return true;
   }
 }
 
@@ -87,13 +98,12 @@ export function portOf(manager: ConnectionManager, id: string = "l0"): number {
   return (manager.address(id) as { readonly port: number }).port;
 }
 
-/** A client that reads only when it is told to; errors of it are not of interest. */
-export function dial(target: number | string, host: string = "127.0.0.1"): Promise<Socket> {
-  const socket = typeof target === "string" ? connect(target) : connect(target, host);
-  socket.on("error", () => {});
-  return new Promise((resolve, reject) => {
+/** A client that reads only when it is told to; it is destroyed if there is no connection, or it is refused at once. */
+export function dial(port: number): Promise<Socket> {
+  const socket = connect(port, "127.0.0.1").on("error", () => {});
+  return new Promise((resolve) => {
     socket.once("connect", () => resolve(socket));
-    socket.once("close", () => reject(new Error(`no connection to ${target}`)));
+    socket.once("close", () => resolve(socket));
   });
 }
 

@@ -158,7 +158,6 @@ check(
     await until(() => log.counts.new > 100);
     await manager.close("l0");
     await crowded;
-    assertEquals(clients.length + refused, 600);
     // Those that the system had connected and nobody had accepted are ended.
     const answers = await Promise.all(clients.map((client) =>
       new Promise<boolean>((resolve) => {

@@ -78,11 +78,12 @@ check(
   async () => {
     const { manager, log, errors, served, dropped, port } = await listenTls(SOON);
     const files = openFiles();
-    for (let i = 0; i < 100; i++) {
-      const client = await dial(port);
+    const clients = await Promise.all(Array.from({ length: 100 }, () => dial(port)));
+    const ends = clients.map((client, i) => {
       client.write(HALF_A_HELLO, () => i % 2 === 0 ? client.end() : client.resetAndDestroy());
-      if (i % 2 === 0) await ended(client);
-    }
+      return ended(client);
+    });
+    await Promise.all(ends);
     await until(() => dropped() === 100);
     await served();
     assertEquals([errors, log.wrong, log.counts.accepted], [[], [], 1]);
