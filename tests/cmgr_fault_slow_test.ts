@@ -9,7 +9,6 @@ import {
   type StreamSession,
 } from "@trunkline/sockets/cmgr";
 import type { Socket } from "node:net";
-import { RUNTIME } from "./adapter_kinds.ts";
 import { check, dial, emptied, ended, Log, portOf } from "./cmgr_fault_rig.ts";
 import { unhandledDuring } from "./unhandled.ts";
 import { rejection, until } from "./uds_service.ts";
