@@ -64,7 +64,13 @@ const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 async function soak(timers: () => number): Promise<void> {
   const collect = collector();
   const directory = mkdtempSync(join(tmpdir(), "soak-"));
-  const server = new ConnectionManager({ lingerMs: 50, stallTimeout: 1000, lowWaterMark: 10_000 });
+  const server = new ConnectionManager({
+    lingerMs: 50,
+    stallTimeout: 1000,
+    lowWaterMark: 10_000,
+    // Clients that give up within their handshake are gone by then.
+    handshakeTimeout: 2000,
+  });
   // Every other one is answered with backpressure, the others whatever they take.
   const served = new Log((event) => {
     if (event.state !== "data") return;
@@ -84,7 +90,9 @@ async function soak(timers: () => number): Promise<void> {
 
   const clients = new ConnectionManager({ lingerMs: 50 });
   const log = new Log();
-  let count = 0;
+  let [count, failed] = [0, 0];
+  /** The fewest files of a quiet point. */
+  let least = Infinity;
 
   async function talk(session: StreamSession): Promise<void> {
     for (let i = chance(8); i > 0; i--) {
@@ -121,7 +129,9 @@ async function soak(timers: () => number): Promise<void> {
         if (event.state === "data") return pause(200);
       }
       : log.sink;
-    const session = await clients.connect(target, id, sink, options);
+    // On a busy machine the time for a handshake may be too short.
+    const session = await clients.connect(target, id, sink, options).catch(() => undefined);
+    if (session === undefined) return void failed++;
     await talk(session);
     // Now and then it is the server who ends it.
     if (chance(4) === 0) {
@@ -145,17 +155,18 @@ async function soak(timers: () => number): Promise<void> {
       if (it.wrong.length > 0) throw new Error(`out of order: ${it.wrong.join(", ")}`);
       it.forget();
     }
-    for (let i = 0; i < 3; i++) {
-      await pause(20);
+    // What a collector frees, and a runtime closes, may take it more than one turn.
+    let [heap, files] = [Infinity, Infinity];
+    for (let i = 0; i < 10 || i < 50 && files > least; i++) {
+      await pause(60);
       collect();
+      const { heapUsed, external } = process.memoryUsage();
+      heap = Math.min(heap, heapUsed + external);
+      files = Math.min(files, openFiles());
     }
-    const { heapUsed, external } = process.memoryUsage();
-    return {
-      heap: heapUsed + external,
-      files: openFiles(),
-      timers: timers(),
-      sessions: server.sessions().length + clients.sessions().length,
-    };
+    least = Math.min(least, files);
+    const sessions = server.sessions().length + clients.sessions().length;
+    return { heap, files, timers: timers(), sessions };
   }
 
   const start = performance.now();
@@ -169,14 +180,18 @@ async function soak(timers: () => number): Promise<void> {
     printedAt = elapsed();
     console.log(`${printedAt.toFixed(0)} s, ${count} clients: ${JSON.stringify(end)}`);
   }
+  const grown = () =>
+    end.heap > middle.heap * 1.1 + SLACK_BYTES || end.files > middle.files ||
+    end.timers > middle.timers || end.sessions > middle.sessions;
+  // What is there by chance is gone the next time.
+  for (let again = 0; grown() && again < 2; again++) end = await round();
   await Promise.all([clients.shutdown(), server.shutdown()]);
   rmSync(directory, { recursive: true, force: true });
   console.log(
-    JSON.stringify({ seconds: elapsed(), seed: values.seed, clients: count, middle, end }),
+    JSON.stringify({ seconds: elapsed(), seed: values.seed, clients: count, failed, middle, end }),
   );
-  const grown = end.heap > middle.heap * 1.1 + SLACK_BYTES || end.files > middle.files ||
-    end.timers > middle.timers || end.sessions > middle.sessions;
-  if (grown) throw new Error("there is more at the end than in the middle");
+  if (failed > count / 10) throw new Error(`${failed} of ${count} clients had no connection`);
+  if (grown()) throw new Error("there is more at the end than in the middle");
 }
 
 await watchTimers(soak);
