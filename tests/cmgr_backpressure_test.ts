@@ -246,11 +246,12 @@ check(
       "resolved",
       "resolved",
     ]);
+    // Exactly as many as may wait.
     session.write(pattern(60));
-    const beyond = session.write(pattern(50));
+    const beyond = session.write(pattern(100));
     assertEquals(await stateOf(beyond), "waits");
     await held.take();
-    assertEquals([session.queued, await stateOf(beyond)], [50, "resolved"]);
+    assertEquals([session.queued, await stateOf(beyond)], [100, "resolved"]);
     assertEquals(session.stats().bytesOut, 270);
   },
   { lowWaterMark: 100 },

@@ -96,7 +96,7 @@ export class World {
       await gate.passed();
       const event = await channel.receive();
       if (event === null) return;
-      this.#observe(event);
+      this.#observe(event, channel);
     }
   }
 
@@ -104,24 +104,26 @@ export class World {
     const session = event.session as StreamSession;
     if (this.#inHandler.has(session)) this.#failure ??= new Error(`${event.id}: two at once`);
     this.#inHandler.add(session);
-    this.#observe(event);
+    this.#observe(event, gate);
     await gate.passed();
     this.#inHandler.delete(session);
   }
 
   /** Answers, from within. */
   #echo(event: SessionEvent): void {
-    this.#observe(event);
+    this.#observe(event, "echo");
     if (event.state === "data") {
       const message = this.#script.next(Math.min(event.data.length, 50));
       this.#write(event.session as StreamSession, message, () => event.write(message));
     }
   }
 
-  #observe(event: SessionEvent): void {
+  #observe(event: SessionEvent, sink: unknown): void {
     const session = event.session as StreamSession;
     try {
-      this.#track(session).observe(event);
+      const track = this.#track(session);
+      if (track.state === "") this.#checkBefore(track, sink);
+      track.observe(event);
       if (event.state !== "disconnected") return;
       // The name is free within the handler of the end.
       if (this.#again.has(session) && !this.#over && this.manager.session(event.id) === undefined) {
@@ -129,6 +131,16 @@ export class World {
       }
     } catch (error) {
       if (!(error instanceof ManagerError)) this.#failure ??= error;
+    }
+  }
+
+  /** Who had the name before has told its end to the same sink before. */
+  #checkBefore(track: Track, sink: unknown): void {
+    track.sink = sink;
+    for (const before of this.tracks.values()) {
+      const other = before === track || before.sink !== sink ||
+        before.session.id !== track.session.id;
+      assert(other || before.ended, `${track.session.id}: begins before the one before has ended`);
     }
   }
 
@@ -190,6 +202,14 @@ export class World {
       queued += session.queued;
       this.#track(session);
     }
+    for (const { session, closed } of this.tracks.values()) {
+      const { state } = session.stats();
+      if (closed || state === "closing" || state === "ended") continue;
+      assert(
+        this.manager.session(session.id) === session,
+        `${session.id}: its name is not its own`,
+      );
+    }
     // Those that are given up free their room a little later than their name.
     assert(queued <= stats.queued, `${queued} of ${stats.queued} bytes`);
     const refused = stats.listeners.flatMap(({ refused }) => Object.values(refused));
@@ -225,7 +245,7 @@ export class World {
         return;
       }
       case "peerEnd":
-        return pick(this.#peers, step.of)?.finish(step.how);
+        return pick(this.#peers, step.of)?.finish(step.how, step.rest);
       case "stallPeer":
         return toggle(pick(this.#peers, step.of)?.gate);
       case "stallSink":

@@ -109,8 +109,15 @@ export class Peer {
     this.#conn.write(framed(this.#framing, message));
   }
 
-  finish(end: PeerEnd): void {
+  /** `rest`: the last message breaks off, which only a line may. */
+  finish(end: PeerEnd, rest = false): void {
     if (this.end === "reset" || this.end === "whole" || this.end === end) return;
+    if (rest && this.end === undefined && this.#framing !== "raw") {
+      const message = this.#script.next(20);
+      if (this.#framing === "lines") this.sent.push(message);
+      else this.spoiledAt ??= this.sent.length;
+      this.#conn.write(message);
+    }
     this.end = end;
     if (end === "half") this.#conn.closeWrite();
     else if (end === "whole") this.#conn.close();

@@ -30,7 +30,10 @@ const steps: { readonly [Name in Step["do"]]: [number, fc.Arbitrary<Step & { do:
     step("broadcast", { size, slow: fc.constantFrom("buffer", "skip", "close") }),
   ],
   peerWrite: [10, step("peerWrite", { of: nat, sizes: fc.array(size, { maxLength: 5 }) })],
-  peerEnd: [2, step("peerEnd", { of: nat, how: fc.constantFrom("half", "whole", "reset") })],
+  peerEnd: [
+    2,
+    step("peerEnd", { of: nat, how: fc.constantFrom("half", "whole", "reset"), rest: yes }),
+  ],
   stallPeer: [2, step("stallPeer", { of: nat })],
   stallSink: [2, step("stallSink", { sink: nat })],
   close: [2, step("close", { which: nat, discard: seldom })],

@@ -29,7 +29,7 @@ export type Step =
   | { readonly do: "write"; readonly to: number; readonly size: number; readonly byId: boolean }
   | { readonly do: "broadcast"; readonly size: number; readonly slow: SlowPolicy }
   | { readonly do: "peerWrite"; readonly of: number; readonly sizes: readonly number[] }
-  | { readonly do: "peerEnd"; readonly of: number; readonly how: PeerEnd }
+  | { readonly do: "peerEnd"; readonly of: number; readonly how: PeerEnd; readonly rest: boolean }
   | { readonly do: "stallPeer"; readonly of: number }
   | { readonly do: "stallSink"; readonly sink: number }
   | { readonly do: "close"; readonly which: number; readonly discard: boolean }

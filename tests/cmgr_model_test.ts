@@ -61,6 +61,24 @@ check("close() while a connection is being opened again is followed by the end a
   assertEquals(states, ["new", "reconnecting", "disconnected"]);
 });
 
+check("a session whose side we have ended can write again when it is connected again", async () => {
+  const transport = new MemoryNet({ capacity: 1000, piece: 1000 });
+  const listener = await transport.listen("127.0.0.1:0");
+  const manager = new ConnectionManager({ transport });
+  const reconnect = { minDelayMs: 1 };
+  const session = await manager.connect(listener.addr, "x", undefined, { reconnect });
+  await session.closeWrite();
+  await (await listener.accept()).close();
+  await ofState(manager, "reconnecting");
+  await ofState(manager, "new");
+  await session.write(new Uint8Array([7]));
+  const peer = await listener.accept();
+  assertEquals(await peer.read(), new Uint8Array([7]));
+  peer.abort();
+  await listener.close();
+  await manager.shutdown({ graceMs: 0 });
+});
+
 check("replace opens the new connection, however the old one ends", async () => {
   const transport = new MemoryNet({ capacity: 1, piece: 1 });
   const listener = await transport.listen("127.0.0.1:0");

@@ -31,6 +31,8 @@ export class Track {
   /** We have ended it, or its listener with it, or everything. */
   closed = false;
   discarded = false;
+  /** Where its events go. */
+  sink: unknown;
   /** The last event. */
   state = "";
   /** Why it has ended. */
