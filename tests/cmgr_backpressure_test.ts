@@ -133,6 +133,12 @@ check("a listener goes on accepting until maxPending sessions wait to be told", 
   const ids = [1, 2, 3, 5, 6].map((number) => `a${number}`);
   assertEquals(states, ids.flatMap((id) => [`${id} accepted`, `${id} new`]));
   assertEquals(accepted(), [5, 1]);
+  // And again as many.
+  for (let i = 0; i < 5; i++) await MEMORY.connect(manager.address(id));
+  await until(() => accepted()[0]! >= 8);
+  await turn();
+  assertEquals(accepted(), [8, 1]);
+  await take(channel, 10);
 }, { transport: MEMORY, maxPending: 3 });
 
 check(
@@ -219,6 +225,26 @@ check("close() waits for nobody who takes events", async (manager) => {
   // What had come before can still be taken.
   assertEquals(statesOf(await take(channel, 3)), ["x new", "x data", "x disconnected"]);
 });
+
+check(
+  "close() with discard takes back what nobody has taken, of this session alone",
+  async (manager) => {
+    const channel = new Channel(3);
+    const [near, peer] = pipe(NARROW);
+    const [otherEnd, otherPeer] = pipe(NARROW);
+    const session = manager.adopt(near, "x", channel);
+    peer.write(pattern(600));
+    await turn();
+    manager.adopt(otherEnd, "other", channel);
+    otherPeer.write(pattern(1));
+    const closing = session.close({ discard: true });
+    peer.abort();
+    await closing.catch(() => {});
+    const told = statesOf(await take(channel, 4));
+    assertEquals(told.filter((it) => it.startsWith("x")), ["x new", "x disconnected"]);
+    assertEquals(told.filter((it) => it.startsWith("other")), ["other new", "other data"]);
+  },
+);
 
 check(
   "write() resolves while no more than lowWaterMark bytes wait, and not before",

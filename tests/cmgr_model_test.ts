@@ -61,6 +61,20 @@ check("close() while a connection is being opened again is followed by the end a
   assertEquals(states, ["new", "reconnecting", "disconnected"]);
 });
 
+check("close() does not wait for the pause before the next attempt", async () => {
+  const transport = new MemoryNet({ capacity: 1000, piece: 1000 });
+  const listener = await transport.listen("127.0.0.1:0");
+  const manager = new ConnectionManager({ transport });
+  const reconnect = { minDelayMs: 60_000, maxDelayMs: 60_000 };
+  const session = await manager.connect(listener.addr, "x", undefined, { reconnect });
+  (await listener.accept()).abort();
+  await ofState(manager, "reconnecting");
+  await session.close();
+  assertEquals((await ofState(manager, "disconnected")).reason, "closed");
+  await listener.close();
+  await manager.shutdown();
+});
+
 check("a session whose side we have ended can write again when it is connected again", async () => {
   const transport = new MemoryNet({ capacity: 1000, piece: 1000 });
   const listener = await transport.listen("127.0.0.1:0");
