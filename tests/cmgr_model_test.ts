@@ -1,8 +1,8 @@
 /** What the model has found, one test for each. */
 import { assertEquals } from "@std/assert";
 import { test } from "node:test";
-import { connPair } from "../adapters/auto.ts";
-import { ConnectError, type Transport } from "../adapters/types.ts";
+import { auto, connPair } from "../adapters/auto.ts";
+import { type Conn, ConnectError, type Transport } from "../adapters/types.ts";
 import { ConnectionManager, discard, type SessionEvent } from "../cmgr/mod.ts";
 import { sleep } from "./adapter_suite.ts";
 import { MemoryNet } from "./cmgr_model_net.ts";
@@ -150,3 +150,35 @@ check("a write that fails when the peer has just ended is told by the end", asyn
     await manager.shutdown();
   }
 });
+
+check(
+  "a slow session that a broadcast ends as its connection is lost is not connected again",
+  async () => {
+    for (let microtasks = 0; microtasks < 20; microtasks++) {
+      const lost = Promise.withResolvers<never>();
+      const pending = new Promise<never>(() => {});
+      const connOf = (read: Promise<never>): Conn => {
+        const closing = () => Promise.resolve();
+        const conn: Partial<Conn> = { queued: 10, closed: closing(), read: () => read };
+        const rest = { write: () => pending, close: closing, closeWrite: closing, abort: () => {} };
+        return { ...conn, ...rest } as Conn;
+      };
+      const conns = [connOf(lost.promise)];
+      const manager = new ConnectionManager({
+        transport: { ...auto, connect: () => Promise.resolve(conns.pop() ?? connOf(pending)) },
+        lowWaterMark: 1,
+      });
+      const reconnect = { minDelayMs: 1 };
+      const session = await manager.connect("127.0.0.1:1", "x", discard, { reconnect });
+      session.write(new Uint8Array(10));
+      await sleep(0);
+      lost.reject(new ConnectError("reset", "reading: reset"));
+      for (let left = microtasks; left > 0; left--) await undefined;
+      await manager.writeToAll(new Uint8Array(1), { slow: "close" });
+      await sleep(5);
+      const open = session.stats().state === "open";
+      assertEquals(manager.session("x"), open ? session : undefined, `after ${microtasks}`);
+      await manager.shutdown({ graceMs: 0 });
+    }
+  },
+);
