@@ -361,7 +361,8 @@ export class SocketConn implements Conn {
     } finally {
       clearTimeout(timer);
     }
-    if (!this.#eof) await this.#linger();
+    // It may have been given up in between, and nobody would hear of the peer's end.
+    if (!this.#eof && !this.#released) await this.#linger();
     this.#release();
   }
 

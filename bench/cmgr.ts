@@ -16,7 +16,7 @@
  *
  * @module
  */
-import process from "node:process";
+import type process from "node:process";
 import { parseArgs } from "node:util";
 import { AgentProcess, type Numbers } from "./agent_process.ts";
 import { type LoadCommand, runLoad } from "./cmgr_load.ts";

@@ -169,7 +169,7 @@ export class ConnSession implements StreamSession {
       onTold?.();
       const last = await this.#converse();
       this.#disconnect(last);
-      end = await this.#reconnect(last);
+      end = await this.#reconnect(this.#verdict ?? last);
     }
     this.#state = "ended";
     this.#host.leave(this);

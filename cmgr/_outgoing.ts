@@ -114,8 +114,7 @@ export class Outgoing {
   }
 
   #release(left: number): number {
-    // Once it is over, late answers of the connection change nothing.
-    const gone = this.#queued - (this.#error !== undefined ? 0 : Math.min(left, this.#queued));
+    const gone = this.#queued - Math.min(left, this.#queued);
     this.#queued -= gone;
     this.#host.budget.give(gone);
     return gone;
