@@ -16,7 +16,7 @@ import {
 } from "../adapters/types.ts";
 import { encodeText, requireBytes, writeFirst } from "./_bytes.ts";
 import type { Outlet, SessionHost } from "./_host.ts";
-import { disconnected, Outgoing } from "./_outgoing.ts";
+import { Outgoing } from "./_outgoing.ts";
 import { abortedWait, attempt, failed, heard, ManagerError, untilAbort } from "./errors.ts";
 import {
   type DisconnectReason,
@@ -268,7 +268,7 @@ export class ConnSession implements StreamSession {
 
   /** Nothing leaves any more. */
   #disconnect({ error }: End): void {
-    this.#outgoing.end(disconnected(this.#doing("writing to"), error));
+    this.#outgoing.end(error);
     this.#sentBefore += this.#outgoing.sent;
     this.#outgoing.sent = 0;
   }
@@ -404,7 +404,7 @@ export class ConnSession implements StreamSession {
       this.#host.leave(this);
     }
     // First, so that whoever writes hears why, and not only that it was given up.
-    this.#outgoing.end(disconnected(this.#doing("writing to"), error));
+    this.#outgoing.end(error);
     this.#conn.abort(error);
   }
 

@@ -30,7 +30,8 @@ export class Outgoing {
   readonly #settings: SessionSettings;
   readonly #host: SessionHost;
   #waiters: Set<Waiter> | undefined;
-  #error: ManagerError | undefined;
+  /** What ended it; an error of it is made for who hears of it, since most end with nobody there. */
+  #end: { readonly cause: unknown } | undefined;
   readonly #onSent: () => void;
   readonly #onLost: (cause: Error) => void;
 
@@ -50,7 +51,7 @@ export class Outgoing {
       if (this.#waiters !== undefined && this.#queued <= settings.lowWaterMark) this.#wake();
     };
     // The rest of what the peer sent may still be read, but whoever waits here could be who has to.
-    this.#onLost = (cause) => this.end(disconnected(doing, cause));
+    this.#onLost = (cause) => this.end(cause);
   }
 
   get queued(): number {
@@ -65,7 +66,7 @@ export class Outgoing {
   /** Hands `bytes` to the connection, at the time `now`. @throws {ManagerError} `queue-full`, or what ended it */
   post(bytes: Uint8Array, now: number): void {
     const size = bytes.length;
-    if (this.#error !== undefined) throw this.#error;
+    if (this.#end !== undefined) throw disconnected(this.#doing, this.#end.cause);
     if (size === 0) return;
     if (this.#queued + size > this.#settings.maxQueuedBytes) {
       const { maxQueuedBytes } = this.#settings;
@@ -105,12 +106,12 @@ export class Outgoing {
     );
   }
 
-  /** The connection is over: nothing leaves any more, and whoever waits hears `error`. */
-  end(error: ManagerError): void {
-    if (this.#error !== undefined) return;
-    this.#error = error;
+  /** The connection is over: nothing leaves any more, and whoever waits hears of it. */
+  end(cause: unknown): void {
+    if (this.#end !== undefined) return;
+    this.#end = { cause };
     this.#release(0);
-    for (const waiter of this.#waiters ?? []) waiter.reject(error);
+    for (const waiter of this.#waiters ?? []) waiter.reject(disconnected(this.#doing, cause));
   }
 
   #release(left: number): number {
