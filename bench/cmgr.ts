@@ -11,12 +11,15 @@
  * accepts,datagrams` some measurements; `--connections=100,1000` and `--size=16,16384` some of the tables of echoes.
  *
  * The clients are one process of Bun on all runtimes, `--bun=bun`, with one message at a time by each connection. CPU is that of the
- * server alone: where clients and server have less than two idle cores, or the clients are the slower side, it tells more than the
- * messages per second do. Both processes need more than 10000 open files (`ulimit -n`).
+ * server alone, user and system. With less than two idle cores it tells more than the messages per second: a server whose clients fall
+ * asleep between two messages has to wake them by each, which makes a slow one slower still; `taskset -c 1` before the command, which
+ * puts all on one core, keeps that away. Both processes need more than 10000 open files (`ulimit -n`).
  *
  * @module
  */
-import type process from "node:process";
+<<<<<<< HEAD
+=======
+>>>>>>> 0ce3f1b (bench: cmgr: what its figures tell on a busy machine)
 import { parseArgs } from "node:util";
 import { AgentProcess, type Numbers } from "./agent_process.ts";
 import { type LoadCommand, runLoad } from "./cmgr_load.ts";

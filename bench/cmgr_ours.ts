@@ -45,9 +45,9 @@ export const oursByCallback: Stack = {
   name: "ours, callback",
   services: ["echo", "broadcast", "datagrams"],
   async serve(service) {
-    let answer: (event: SessionEvent) => void;
-    const [manager, port] = await start(service, (event) => answer(event));
-    answer = answerOf(manager, service);
+    const answer: { to?: (event: SessionEvent) => void } = {};
+    const [manager, port] = await start(service, (event) => answer.to?.(event));
+    answer.to = answerOf(manager, service);
     return port;
   },
 };

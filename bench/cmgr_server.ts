@@ -34,7 +34,7 @@ export async function runServer(stack: Stack, service: Service): Promise<void> {
   await answerCommands(async (command: ServerCommand): Promise<Numbers> => {
     if (command.do === "memory") return await memory();
     const { user, system } = process.cpuUsage();
-    return { cpu: user + system, user, system };
+    return { cpu: user + system };
   });
 }
 
