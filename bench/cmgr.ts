@@ -17,9 +17,6 @@
  *
  * @module
  */
-<<<<<<< HEAD
-=======
->>>>>>> 0ce3f1b (bench: cmgr: what its figures tell on a busy machine)
 import { parseArgs } from "node:util";
 import { AgentProcess, type Numbers } from "./agent_process.ts";
 import { type LoadCommand, runLoad } from "./cmgr_load.ts";

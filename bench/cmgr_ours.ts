@@ -31,7 +31,8 @@ export const oursByLoop: Stack = {
   name: "ours, for await",
   services: ["echo", "broadcast", "datagrams"],
   async serve(service) {
-    const [manager, port] = await start(service);
+    const manager = newManager();
+    const port = await listenFor(manager, service);
     (async () => {
       const answer = answerOf(manager, service);
       for await (const event of manager.events) answer(event);
@@ -44,13 +45,14 @@ export const oursByLoop: Stack = {
 export const oursByCallback: Stack = {
   name: "ours, callback",
   services: ["echo", "broadcast", "datagrams"],
-  async serve(service) {
-    const answer: { to?: (event: SessionEvent) => void } = {};
-    const [manager, port] = await start(service, (event) => answer.to?.(event));
-    answer.to = answerOf(manager, service);
-    return port;
+  serve(service) {
+    const manager = newManager();
+    return listenFor(manager, service, answerOf(manager, service));
   },
 };
+
+// The others refuse nobody.
+const newManager = (): ConnectionManager => new ConnectionManager({ acceptRate: Infinity });
 
 function answerOf(manager: ConnectionManager, service: Service): (event: SessionEvent) => void {
   return (event) => {
@@ -60,9 +62,11 @@ function answerOf(manager: ConnectionManager, service: Service): (event: Session
   };
 }
 
-async function start(service: Service, sink?: Sink): Promise<[ConnectionManager, number]> {
-  // The others refuse nobody.
-  const manager = new ConnectionManager({ acceptRate: Infinity });
+async function listenFor(
+  manager: ConnectionManager,
+  service: Service,
+  sink?: Sink,
+): Promise<number> {
   const id = await manager.listen(service === "datagrams" ? "udp" : "tcp", "any", HOST, sink);
-  return [manager, (manager.address(id) as { port: number }).port];
+  return (manager.address(id) as { port: number }).port;
 }
