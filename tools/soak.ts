@@ -64,6 +64,7 @@ const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 async function soak(timers: () => number): Promise<void> {
   const collect = collector();
   const directory = mkdtempSync(join(tmpdir(), "soak-"));
+  process.once("exit", () => rmSync(directory, { recursive: true, force: true }));
   const server = new ConnectionManager({
     lingerMs: 50,
     stallTimeout: 1000,
@@ -186,7 +187,6 @@ async function soak(timers: () => number): Promise<void> {
   // What is there by chance is gone the next time.
   for (let again = 0; grown() && again < 2; again++) end = await round();
   await Promise.all([clients.shutdown(), server.shutdown()]);
-  rmSync(directory, { recursive: true, force: true });
   console.log(
     JSON.stringify({ seconds: elapsed(), seed: values.seed, clients: count, failed, middle, end }),
   );
