@@ -224,22 +224,9 @@ export class ConnSession implements StreamSession {
     this.#bytesIn += chunk.length;
     this.#activeAt = performance.now();
     this.#host.instruments?.io.add(chunk.length, RECEIVED);
-    if (this.#decoder !== undefined) return this.#decode(this.#decoder, chunk);
+    if (this.#decoder !== undefined) return this.#messages(this.#decoder.push(chunk));
     const { chunkSize } = this.#settings;
     return chunk.length <= chunkSize ? this.#message(chunk) : this.#messages(cut(chunk, chunkSize));
-  }
-
-  #decode(decoder: FrameDecoder, chunk: Uint8Array): Promise<void> | undefined {
-    const messages: Uint8Array[] = [];
-    try {
-      decoder.push(chunk, messages);
-    } catch (error) {
-      // What came before it is told first.
-      return Promise.resolve(this.#messages(messages)).then(() => {
-        throw error;
-      });
-    }
-    return this.#messages(messages);
   }
 
   #message(data: Uint8Array): Promise<void> | undefined {
@@ -249,12 +236,17 @@ export class ConnSession implements StreamSession {
     return this.#tell("data", { data });
   }
 
-  #messages(all: readonly Uint8Array[], first = 0): Promise<void> | undefined {
-    for (let i = first; i < all.length; i++) {
-      const told = this.#message(all[i]!);
-      if (told !== undefined) return told.then(() => this.#messages(all, i + 1));
+  #messages(all: Iterator<Uint8Array, void>): Promise<void> | undefined {
+    for (let it = all.next(); !it.done; it = all.next()) {
+      const told = this.#message(it.value);
+      if (told !== undefined) return this.#messagesAfter(told, all);
     }
     return undefined;
+  }
+
+  async #messagesAfter(told: Promise<void>, rest: Iterator<Uint8Array, void>): Promise<void> {
+    await told;
+    for (let it = rest.next(); !it.done; it = rest.next()) await this.#message(it.value);
   }
 
   #tell(state: SessionState, parts?: EventParts): Promise<void> | undefined {
@@ -479,11 +471,8 @@ export function addressText({ remote, local }: Conn): string {
   return address === undefined ? "stream" : formatAddress(address);
 }
 
-function cut(chunk: Uint8Array, size: number): Uint8Array[] {
-  return Array.from(
-    { length: Math.ceil(chunk.length / size) },
-    (_, i) => chunk.subarray(i * size, (i + 1) * size),
-  );
+function* cut(chunk: Uint8Array, size: number): Generator<Uint8Array, void> {
+  for (let at = 0; at < chunk.length; at += size) yield chunk.subarray(at, at + size);
 }
 
 /** A time of `performance.now()` in milliseconds since 1970. */

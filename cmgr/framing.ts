@@ -24,8 +24,11 @@ const NOTHING = new Uint8Array();
 
 /** Cuts bytes into messages; a new one for each connection. */
 export interface FrameDecoder {
-  /** Adds the messages that end in `chunk` to `messages`. @throws {ManagerError} `frame-too-large`, behind those before it */
-  push(chunk: Uint8Array, messages: Uint8Array[]): void;
+  /**
+   * The messages that end in `chunk`, each when it is asked for: a chunk may hold as many as it has bytes. All have to be taken before the next
+   * chunk. @throws {ManagerError} `frame-too-large`, behind those before it
+   */
+  push(chunk: Uint8Array): Generator<Uint8Array, void>;
   /** The last message, at the end of the stream: a line need not end in LF. @throws {ManagerError} `frame-truncated` */
   finish(): Uint8Array | undefined;
 }
@@ -105,10 +108,10 @@ class LineDecoder implements FrameDecoder {
     return this.#unfinished.length === 0 ? undefined : this.#line(NOTHING);
   }
 
-  push(chunk: Uint8Array, lines: Uint8Array[]): void {
+  *push(chunk: Uint8Array): Generator<Uint8Array, void> {
     let start = 0;
     for (let end; (end = chunk.indexOf(LF, start)) >= 0; start = end + 1) {
-      lines.push(this.#line(chunk.subarray(start, end)));
+      yield this.#line(chunk.subarray(start, end));
     }
     if (start < chunk.length) this.#keep(chunk.subarray(start));
   }
@@ -148,7 +151,7 @@ class PrefixDecoder implements FrameDecoder {
     throw new ManagerError("frame-truncated", `the stream ended ${got} bytes into a frame`);
   }
 
-  push(chunk: Uint8Array, messages: Uint8Array[]): void {
+  *push(chunk: Uint8Array): Generator<Uint8Array, void> {
     for (let at = 0;;) {
       while (this.#prefixLength < PREFIX_BYTES) {
         if (at === chunk.length) return;
@@ -160,8 +163,8 @@ class PrefixDecoder implements FrameDecoder {
         this.#unfinished.add(chunk.subarray(at));
         return;
       }
-      messages.push(this.#unfinished.take(chunk.subarray(at, at += missing)));
       this.#prefixLength = 0;
+      yield this.#unfinished.take(chunk.subarray(at, at += missing));
     }
   }
 

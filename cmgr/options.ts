@@ -172,6 +172,9 @@ export function sessionSettings(own: SessionOptions, defaults: SessionOptions): 
     maxQueuedBytes: given.maxQueuedBytes ?? 16 * 1024 * 1024,
   };
   requireLimits(limits);
+  if (!Number.isInteger(limits.chunkSize)) {
+    throw new RangeError(`chunkSize is ${limits.chunkSize}, expected a whole number`);
+  }
   const framing = given.framing ?? "raw";
   requireChoice("framing", framing, FRAMINGS);
   return { ...limits, framing, allowHalfOpen: given.allowHalfOpen ?? false };

@@ -45,7 +45,7 @@ const VECTORS: readonly Vector[] = [
 /** The messages of a stream that comes in these chunks. */
 function cut(decoder: FrameDecoder, chunks: Iterable<Uint8Array>): Uint8Array[] {
   const messages: Uint8Array[] = [];
-  for (const chunk of chunks) decoder.push(chunk, messages);
+  for (const chunk of chunks) messages.push(...decoder.push(chunk));
   return messages;
 }
 
@@ -138,7 +138,10 @@ test("messages in front of one that is too large are given", () => {
   ) {
     const messages: Uint8Array[] = [];
     const decoder = frameDecoder(framing, 5);
-    assertEquals(thrown(() => decoder.push(utf8(stream), messages)), "frame-too-large");
+    const push = () => {
+      for (const message of decoder.push(utf8(stream))) messages.push(message);
+    };
+    assertEquals(thrown(push), "frame-too-large");
     assertEquals(messages.map(text), ["a", "bc"]);
   }
 });
