@@ -1,6 +1,6 @@
 /** First in, first out, without the cost of `Array.shift()`, which moves all the others. */
 export class Queue<T> {
-  #items: T[] = [];
+  #items: (T | undefined)[] = [];
   #taken = 0;
 
   get length(): number {
@@ -18,6 +18,8 @@ export class Queue<T> {
   shift(): T | undefined {
     const item = this.#items[this.#taken];
     if (item === undefined) return undefined;
+    // What was taken is not to be kept by the place that it had.
+    this.#items[this.#taken] = undefined;
     if (++this.#taken === this.#items.length) this.clear();
     else if (this.#taken >= 1024 && 2 * this.#taken > this.#items.length) {
       this.#items = this.#items.slice(this.#taken);

@@ -9,7 +9,12 @@ import type { Address, Conn, Listener, TlsListenOptions } from "../adapters/type
 import { addressText } from "./_conn_session.ts";
 import type { Outlet } from "./_host.ts";
 import { ManagerError } from "./errors.ts";
-import type { ListenerSettings, Refusal, SessionSettings } from "./options.ts";
+import {
+  type ListenerSettings,
+  type Refusal,
+  type SessionSettings,
+  tlsOptions,
+} from "./options.ts";
 import type { ListenerStats, RefusalReason } from "./stats.ts";
 
 /** The pause after a trouble that may pass: too many open files, say. */
@@ -33,6 +38,8 @@ export interface AcceptingInit {
   readonly settings: ListenerSettings;
   readonly session: SessionSettings;
   readonly outlet: Outlet;
+  /** The defaults of what `reloadTls()` is told. */
+  readonly handshakeTimeout: number | undefined;
   /** Takes connections by IPv4, or IPv6, alone. */
   readonly family: 4 | 6 | undefined;
 }
@@ -136,7 +143,8 @@ export class Accepting {
   }
 
   reloadTls(tls: TlsListenOptions): void {
-    this.#init.listener.reloadTls(tls);
+    const { listener, handshakeTimeout } = this.#init;
+    listener.reloadTls(tlsOptions({ tls, handshakeTimeout }));
   }
 
   close(): Promise<void> {

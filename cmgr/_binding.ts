@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { isIP, isIPv6 } from "../adapters/address.ts";
 import { requireChoice } from "../adapters/limits.ts";
 import { type Address, ConnectError, type InetAddress } from "../adapters/types.ts";
 
@@ -38,6 +39,13 @@ export function portOf(port: number | string): number | undefined {
   throw new RangeError(`port is ${JSON.stringify(port)}, expected 1 to 65535, or "any"`);
 }
 
+/** The path of a unix socket, which may stand in either place. @throws {ConnectError} if there is none */
+export function pathOf(port: number | string, iface: string): string {
+  if (iface !== "") return iface;
+  if (typeof port === "string" && port !== "" && port !== "any") return port;
+  throw new ConnectError("invalid-address", "listening by unix: the path is missing");
+}
+
 /**
  * Opens at `iface`, or at every address: by IPv6, which takes IPv4 as well, and where there is no IPv6 by IPv4.
  */
@@ -47,12 +55,17 @@ export async function bindAt<T>(
   port: number,
   open: (address: InetAddress) => Promise<T>,
 ): Promise<T> {
+  const family = familyOf(kind);
+  if (family !== undefined && isIP(iface) && isIPv6(iface) !== (family === 6)) {
+    const text = `listening by ${kind}: ${iface} is no address of IPv${family}`;
+    throw new ConnectError("invalid-address", text);
+  }
   if (iface !== "") return await open({ hostname: iface, port });
-  if (familyOf(kind) === 4) return await open({ hostname: "0.0.0.0", port });
+  if (family === 4) return await open({ hostname: "0.0.0.0", port });
   try {
     return await open({ hostname: "::", port });
   } catch (error) {
-    if (familyOf(kind) === 6 || !lacksIpv6(error)) throw error;
+    if (family === 6 || !lacksIpv6(error)) throw error;
     return await open({ hostname: "0.0.0.0", port });
   }
 }

@@ -17,7 +17,7 @@ import {
 import { encodeText, requireBytes, writeFirst } from "./_bytes.ts";
 import type { Outlet, SessionHost } from "./_host.ts";
 import { Outgoing } from "./_outgoing.ts";
-import { abortedWait, attempt, failed, heard, ManagerError, untilAbort } from "./errors.ts";
+import { attempt, failed, heard, ManagerError, waitFor } from "./errors.ts";
 import {
   type DisconnectReason,
   type EventParts,
@@ -39,6 +39,8 @@ interface End {
 /** Opens the next connection. */
 export interface Redial extends ReconnectSettings {
   connect(signal: AbortSignal): Promise<Conn>;
+  /** Fires when there are to be no more connections. */
+  readonly over: AbortSignal;
 }
 
 /** What a session is made of. */
@@ -268,22 +270,36 @@ export class ConnSession implements StreamSession {
   /** Opens the next connection; gives the end of the session if there is to be none. */
   async #reconnect(end: End): Promise<End | undefined> {
     const redial = this.#redial;
-    const { minDelayMs, maxDelayMs, maxAttempts } = redial ?? {};
-    if (redial === undefined || this.#closing !== undefined || end.reason === "closed") return end;
+    if (redial === undefined || end.reason === "closed" || this.#stopped) return end;
     this.#state = "reconnecting";
     const stop = this.#stop = new AbortController();
+    const onOver = () => stop.abort();
+    redial.over.addEventListener("abort", onOver, { once: true });
+    try {
+      return await this.#redialUntil(redial, stop.signal, end);
+    } finally {
+      redial.over.removeEventListener("abort", onOver);
+    }
+  }
+
+  get #stopped(): boolean {
+    return this.#closing !== undefined || this.#redial!.over.aborted;
+  }
+
+  async #redialUntil(redial: Redial, signal: AbortSignal, end: End): Promise<End | undefined> {
+    const { minDelayMs, maxDelayMs, maxAttempts } = redial;
     // One that held for longer than the pause before it was no failure.
     const lasted = performance.now() - this.#openedAt;
-    if (lasted >= backoffMs(this.#failures, minDelayMs!, maxDelayMs!, () => 0)) this.#failures = 0;
-    for (let tries = 0; tries < maxAttempts!; tries++) {
-      const delayMs = backoffMs(++this.#failures, minDelayMs!, maxDelayMs!);
+    if (lasted >= backoffMs(this.#failures, minDelayMs, maxDelayMs, () => 0)) this.#failures = 0;
+    for (let tries = 0; tries < maxAttempts; tries++) {
+      const delayMs = backoffMs(++this.#failures, minDelayMs, maxDelayMs);
       const info = `attempt ${tries + 1} in ${delayMs} ms: ${end.error?.message ?? end.reason}`;
       await this.#tell("reconnecting", { ...end, info });
-      await pause(delayMs, stop.signal);
-      if (this.#closing !== undefined) break;
+      await pause(delayMs, signal);
+      if (this.#stopped) break;
       try {
-        const conn = await redial.connect(stop.signal);
-        if (this.#closing !== undefined) {
+        const conn = await redial.connect(signal);
+        if (this.#stopped) {
           conn.abort();
           break;
         }
@@ -295,11 +311,11 @@ export class ConnSession implements StreamSession {
         this.#open(conn);
         return undefined;
       } catch (error) {
-        if (this.#closing !== undefined) break;
+        if (this.#stopped) break;
         end = { reason: "error", error: error as Error };
       }
     }
-    return this.#closing === undefined ? end : { reason: "closed" };
+    return this.#stopped ? { reason: "closed" } : end;
   }
 
   write(bytes: Uint8Array, options: WaitOptions = {}): Promise<void> {
@@ -347,7 +363,9 @@ export class ConnSession implements StreamSession {
   }
 
   closeWrite(): Promise<void> {
-    if (!this.writable) return failed(this.#unwritable());
+    if (this.#state === "reconnecting" || this.#state === "ended") {
+      return failed(this.#unwritable());
+    }
     this.#finished = true;
     return heard(this.#conn.closeWrite());
   }
@@ -357,33 +375,29 @@ export class ConnSession implements StreamSession {
       this.#discarding = true;
       this.#outlet.remove?.((it) => it.session === this && it.state === "data");
     }
-    this.#closing ??= this.#state === "ended" ? Promise.resolve() : heard(this.#close());
-    if (signal === undefined) return this.#closing;
-    const giveUp = () => this.end("closed", abortedWait(signal, this.#doing("closing")));
-    return heard(untilAbort(this.#closing, signal, giveUp));
+    if (this.#closing === undefined) {
+      const lost = this.#state === "reconnecting";
+      // At once: what is written from now on is refused.
+      if (this.#state !== "ended") this.#state = "closing";
+      this.#closing = heard(this.#close(lost));
+    }
+    const giveUp = (error: ManagerError) => this.end("closed", error);
+    return heard(waitFor(this.#closing, signal, this.#doing("closing"), giveUp));
   }
 
-  async #close(): Promise<void> {
-    // A microtask later `#closing` is set, which is what the end is told by.
+  async #close(lost: boolean): Promise<void> {
+    // A microtask later `#closing` is set, which is what the end is told by, and it may have ended in between.
     await Promise.resolve();
-    // It may have ended in between.
     if (this.#state === "ended") return;
     this.#stop?.abort();
-    const lost = this.#state === "reconnecting";
-    this.#state = "closing";
     if (!lost) {
       const conn = this.#conn;
       conn.close();
       this.#host.linger(conn);
-      try {
-        // What is written has left then; to wait for the peer's end as well is the connection's business.
-        await conn.closeWrite();
-      } finally {
-        this.#host.leave(this);
-      }
-    } else {
-      this.#host.leave(this);
+      // What is written has left then; to wait for the peer's end as well is the connection's business.
+      await conn.closeWrite().finally(() => this.#host.leave(this));
     }
+    this.#host.leave(this);
   }
 
   /** Gives the connection up. */
@@ -410,7 +424,10 @@ export class ConnSession implements StreamSession {
       }
     } else if (queued > 0) {
       if (now - movedAt > stallTimeout) {
-        this.#late("stalled", `its peer took none of ${queued} bytes for ${stallTimeout} ms`);
+        this.#late(
+          "stalled",
+          `none of ${queued} bytes could be handed over for ${stallTimeout} ms`,
+        );
       }
     } else if (this.#connected && now - this.#activeAt > idleTimeout) {
       this.#late("idle", `nothing came or went for ${idleTimeout} ms`);

@@ -19,15 +19,15 @@ export async function openWithin(
   { timeoutMs, signals, ...options }: OpenOptions,
 ): Promise<Conn> {
   const stop = new AbortController();
-  const timer = setTimeout(() => {
-    stop.abort(new DOMException(`no connection within ${timeoutMs} ms`, "TimeoutError"));
-  }, timeoutMs);
   const stops = signals.map((signal) => {
     const onAbort = () => stop.abort(signal?.reason);
     if (signal?.aborted) onAbort();
     signal?.addEventListener("abort", onAbort, { once: true });
     return () => signal?.removeEventListener("abort", onAbort);
   });
+  const timer = setTimeout(() => {
+    stop.abort(new DOMException(`no connection within ${timeoutMs} ms`, "TimeoutError"));
+  }, timeoutMs);
   try {
     return await transport.connect(target, { ...options, signal: stop.signal });
   } finally {

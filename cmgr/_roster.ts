@@ -76,7 +76,11 @@ export class Roster implements SessionHost, AcceptingHost {
   }
 
   get crowded(): boolean {
-    return this.#untold.size + this.#reserved.size >= this.#maxSessions;
+    return this.#crowdedBut(0);
+  }
+
+  #crowdedBut(others: number): boolean {
+    return this.#untold.size + this.#reserved.size - others >= this.#maxSessions;
   }
 
   /** Keeps `id` for a session that is to come; gives what gives it back. @throws {ManagerError} */
@@ -85,7 +89,8 @@ export class Roster implements SessionHost, AcceptingHost {
     if (this.sessions.has(id) || this.#reserved.has(id)) {
       throw new ManagerError("duplicate-id", `there is a session ${JSON.stringify(id)} already`);
     }
-    if (this.crowded) {
+    // Whoever takes over the name of one that ends takes over its place.
+    if (this.#crowdedBut(this.#leaving.has(id) ? 1 : 0)) {
       const text = `session ${
         JSON.stringify(id)
       }: there are ${this.#maxSessions}, the most there may be`;
@@ -142,7 +147,8 @@ export class Roster implements SessionHost, AcceptingHost {
   async emptied(ms: number, signal: AbortSignal | undefined): Promise<void> {
     const empty = new Promise<void>((resolve) => {
       this.#onLeft = () => {
-        if ([...this.sessions.values()].every(({ kind }) => kind === "udp")) resolve();
+        for (const { kind } of this.sessions.values()) if (kind !== "udp") return;
+        resolve();
       };
     });
     this.#onLeft!();

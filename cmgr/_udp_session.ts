@@ -3,14 +3,19 @@
  *
  * @module
  */
-import { formatAddress } from "../adapters/address.ts";
+import { formatAddress, toInetAddress } from "../adapters/address.ts";
 import { pause } from "../adapters/pause.ts";
-import type { Datagram, InetAddress, ReceivedDatagram } from "../adapters/types.ts";
+import {
+  ConnectError,
+  type Datagram,
+  type InetAddress,
+  type ReceivedDatagram,
+} from "../adapters/types.ts";
 import { encodeText, requireBytes, writeFirst } from "./_bytes.ts";
 import { epochMs } from "./_conn_session.ts";
 import type { Outlet, SessionHost } from "./_host.ts";
 import { disconnected } from "./_outgoing.ts";
-import { attempt, heard, ManagerError } from "./errors.ts";
+import { attempt, heard, ManagerError, waitFor } from "./errors.ts";
 import { type DisconnectReason, SessionEvent } from "./event.ts";
 import { RECEIVED, SENT } from "./metrics.ts";
 import type { CloseSessionOptions, UdpSession } from "./session.ts";
@@ -48,8 +53,8 @@ export class DatagramSession implements UdpSession {
   #ended = false;
   /** What it was given up for. */
   #verdict: { readonly reason: DisconnectReason; readonly error: ManagerError } | undefined;
-  /** The last send; they leave in the order of the calls. */
-  #sending: Promise<void> | undefined;
+  /** Told when nothing waits to be sent any more. */
+  #onSent: (() => void) | undefined;
   #activeAt: number = this.#since;
   #queued = 0;
   #bytesIn = 0;
@@ -57,6 +62,8 @@ export class DatagramSession implements UdpSession {
   #messagesIn = 0;
   #messagesOut = 0;
   #refused = 0;
+  /** Datagrams of the other family. */
+  #foreign = 0;
 
   constructor(host: SessionHost, init: DatagramSessionInit) {
     this.#host = host;
@@ -112,8 +119,10 @@ export class DatagramSession implements UdpSession {
   }
 
   #received({ data, from }: ReceivedDatagram): Promise<void> | undefined {
-    if (this.#family === 4 && from.hostname.includes(":")) return undefined;
-    if (this.#family === 6 && !from.hostname.includes(":")) return undefined;
+    if (this.#family !== undefined && from.hostname.includes(":") !== (this.#family === 6)) {
+      this.#foreign++;
+      return undefined;
+    }
     this.#messagesIn++;
     this.#bytesIn += data.length;
     this.#activeAt = performance.now();
@@ -123,8 +132,10 @@ export class DatagramSession implements UdpSession {
     return this.#outlet.send(new SessionEvent("data", this, parts));
   }
 
-  bind(address: InetAddress): void {
-    this.#peer = address;
+  bind(address: InetAddress | string): void {
+    const peer = toInetAddress(address);
+    if (peer.port === 0) throw new ConnectError("invalid-address", "binding to a peer: port 0");
+    this.#peer = peer;
   }
 
   unbind(): void {
@@ -198,10 +209,11 @@ export class DatagramSession implements UdpSession {
     try {
       const found = address();
       const to = found instanceof Promise ? await found : found;
-      await (this.#sending = heard(this.#datagram.send(bytes, to)));
+      await this.#datagram.send(bytes, to);
     } finally {
       this.#queued -= cost;
       this.#host.budget.give(cost);
+      if (this.#queued === 0) this.#onSent?.();
     }
     this.#bytesOut += length;
     this.#messagesOut++;
@@ -210,14 +222,18 @@ export class DatagramSession implements UdpSession {
     this.#host.instruments?.messages.add(1, SENT);
   }
 
-  close({ discard = false }: CloseSessionOptions = {}): Promise<void> {
+  close({ discard = false, signal }: CloseSessionOptions = {}): Promise<void> {
     if (discard) this.#outlet.remove?.((it) => it.session === this && it.state === "data");
-    return this.#closing ??= heard(this.#close());
+    this.#closing ??= heard(this.#close());
+    const giveUp = (error: ManagerError) => this.end("closed", error);
+    return heard(waitFor(this.#closing, signal, `closing UDP session ${this.id}`, giveUp));
   }
 
   async #close(): Promise<void> {
     if (this.#queued > 0) {
-      await Promise.race([this.#sending?.catch(() => {}), pause(CLOSE_WAIT_MS)]);
+      const stop = new AbortController();
+      this.#onSent = () => stop.abort();
+      await pause(CLOSE_WAIT_MS, stop.signal);
     }
     await this.#datagram.close();
     this.#host.leave(this);
@@ -245,7 +261,7 @@ export class DatagramSession implements UdpSession {
       messagesOut: this.#messagesOut,
       refused: this.#refused,
       queued: this.#queued,
-      dropped: this.#datagram.dropped,
+      dropped: this.#datagram.dropped + this.#foreign,
       reconnects: 0,
       since: epochMs(this.#since),
       lastActivity: epochMs(this.#activeAt),

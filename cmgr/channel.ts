@@ -186,17 +186,36 @@ export class Channel<T extends ChannelItem = SessionEvent> implements AsyncItera
   [Symbol.asyncIterator](): AsyncIterableIterator<T, void> {
     const result = (value: T | null): IteratorResult<T, void> =>
       value === null ? { done: true, value: undefined } : { done: false, value };
+    const waiting = new Set<Receiver<T>>();
+    let left = false;
     const next = (): Promise<IteratorResult<T, void>> => {
+      if (left) return Promise.resolve(result(null));
       const item = this.#take();
-      if (item !== undefined) return Promise.resolve({ done: false, value: item });
-      if (this.#closed) return Promise.resolve({ done: true, value: undefined });
+      if (item !== undefined) return Promise.resolve(result(item));
+      if (this.#closed) return Promise.resolve(result(null));
       return new Promise((resolve) => {
-        this.#receivers.add({ resolve: (item) => resolve(result(item)) });
+        const receiver: Receiver<T> = {
+          resolve(item) {
+            waiting.delete(receiver);
+            resolve(result(item));
+          },
+        };
+        waiting.add(receiver);
+        this.#receivers.add(receiver);
       });
+    };
+    // What it has not taken by then is for others.
+    const leave = (): Promise<IteratorResult<T, void>> => {
+      left = true;
+      for (const receiver of waiting) {
+        this.#receivers.delete(receiver);
+        receiver.resolve(null);
+      }
+      return Promise.resolve(result(null));
     };
     const iterator: AsyncIterableIterator<T, void> = {
       next,
-      return: () => Promise.resolve({ done: true, value: undefined }),
+      return: leave,
       [Symbol.asyncIterator]: () => iterator,
     };
     return iterator;

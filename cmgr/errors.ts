@@ -89,30 +89,26 @@ export function attempt<T>(call: () => Promise<T>): Promise<T> {
   }
 }
 
-/** Settles as `promise` does, or fails when `signal` fires. @throws {ManagerError} `aborted`, `timeout` */
+/**
+ * Settles as `promise` does, or fails when `signal` fires, of which `onAbort` is told first.
+ *
+ * @throws {ManagerError} `aborted`, `timeout`
+ */
 export function waitFor<T>(
   promise: Promise<T>,
   signal: AbortSignal | undefined,
   doing: string,
+  onAbort: (error: ManagerError) => void = () => {},
 ): Promise<T> {
   if (signal === undefined) return promise;
   return new Promise((resolve, reject) => {
-    const onAbort = () => reject(abortedWait(signal, doing));
-    untilAbort(promise, signal, onAbort).then(resolve, reject);
+    const abort = () => {
+      const error = abortedWait(signal, doing);
+      reject(error);
+      onAbort(error);
+    };
+    if (signal.aborted) return abort();
+    signal.addEventListener("abort", abort, { once: true });
+    promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", abort));
   });
-}
-
-/** Settles as `promise` does; `onAbort` is called if `signal` fires before. */
-export async function untilAbort<T>(
-  promise: Promise<T>,
-  signal: AbortSignal,
-  onAbort: () => void,
-): Promise<T> {
-  if (signal.aborted) onAbort();
-  signal.addEventListener("abort", onAbort, { once: true });
-  try {
-    return await promise;
-  } finally {
-    signal.removeEventListener("abort", onAbort);
-  }
 }

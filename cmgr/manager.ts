@@ -16,13 +16,22 @@ import type {
 } from "../adapters/types.ts";
 import { wrapConn } from "../adapters/wrap.ts";
 import { Accepting } from "./_accepting.ts";
-import { bindAt, familyOf, type ListenKind, portOf, reachOf, requireKind } from "./_binding.ts";
+import {
+  bindAt,
+  familyOf,
+  type ListenKind,
+  pathOf,
+  portOf,
+  reachOf,
+  requireKind,
+} from "./_binding.ts";
 import { encodeText } from "./_bytes.ts";
 import { ConnSession } from "./_conn_session.ts";
 import { type Outlet, outletOf } from "./_host.ts";
 import { openWithin } from "./_opening.ts";
 import { requireId, Roster } from "./_roster.ts";
-import { DatagramSession } from "./_udp_session.ts";
+import { openMulticast, openUdp } from "./_udp_opening.ts";
+import { DatagramSession, type DatagramSessionInit } from "./_udp_session.ts";
 import { broadcast, type BroadcastOptions, type BroadcastResult } from "./broadcast.ts";
 import { Channel, type Sink } from "./channel.ts";
 import { attempt, ManagerError } from "./errors.ts";
@@ -36,6 +45,8 @@ import {
   type ManagerOptions,
   type OpenManagerOptions,
   reconnectSettings,
+  refuseTls,
+  requireManagerOptions,
   requireTime,
   type SessionOptions,
   sessionSettings,
@@ -83,6 +94,8 @@ export class ConnectionManager implements AsyncDisposable {
   readonly #roster: Roster;
   readonly #names = new UdpNames();
   readonly #stop = new AbortController();
+  /** Ends what `shutdown()` waits for. */
+  readonly #hurry = new AbortController();
   #shutdown: Promise<void> | undefined;
 
   /**
@@ -94,15 +107,15 @@ export class ConnectionManager implements AsyncDisposable {
     this.#options = options;
     this.#transport = options.transport ?? auto;
     this.events = new Channel(options.capacity);
-    sessionSettings({}, options);
-    listenerSettings({}, options);
+    requireManagerOptions(options);
     this.#roster = new Roster(options, (error) => this.#onError(error));
   }
 
   /** Makes one that listens; Go's `NewManager`. @throws as `listenTcp()` */
-  static async open({ port, sink, ...options }: OpenManagerOptions): Promise<ConnectionManager> {
+  static async open(all: OpenManagerOptions): Promise<ConnectionManager> {
+    const { port, sink, signal, ...options } = all;
     const manager = new ConnectionManager(options);
-    await manager.listenTcp(port, sink);
+    await manager.listenTcp(port, sink, { signal });
     return manager;
   }
 
@@ -124,9 +137,7 @@ export class ConnectionManager implements AsyncDisposable {
   ): Promise<string> {
     this.#requireOpen("listening");
     requireKind(kind);
-    if (options.tls !== undefined && kind !== "tls") {
-      throw new TypeError(`listening by ${kind}: the option tls is of the kind tls`);
-    }
+    if (kind !== "tls") refuseTls(options);
     if (kind.startsWith("udp")) return await this.#bindUdp(kind, port, iface, sink, options);
     const all = { ...this.#options, ...definedOf(options) };
     const { backlog, reusePort, mode, signal } = all as ListenerOptions;
@@ -143,9 +154,11 @@ export class ConnectionManager implements AsyncDisposable {
     const at = kind === "unix" ? undefined : portOf(port);
     if (kind !== "unix" && at === undefined) return "";
     const listener = kind === "unix"
-      ? await open({ path: iface || String(port) })
+      ? await open({ path: pathOf(port, iface) })
       : await bindAt(kind, iface, at!, open);
-    return this.#accept(listener, { kind, outlet, settings, session, family: familyOf(kind) });
+    const { handshakeTimeout } = all;
+    const family = familyOf(kind);
+    return this.#accept(listener, { kind, outlet, settings, session, family, handshakeTimeout });
   }
 
   /** Listens for TCP on every address. @throws as {@linkcode ConnectionManager.listen} */
@@ -186,43 +199,26 @@ export class ConnectionManager implements AsyncDisposable {
     options: ListenerOptions = {},
   ): Promise<string> {
     this.#requireOpen("listening");
+    refuseTls(options);
     const outlet = this.#outlet(sink);
     const { maxQueuedBytes } = sessionSettings(options, this.#options);
-    const { hostname, port } = await this.#names.resolve(group, { signal: options.signal });
-    const any = hostname.includes(":") ? "::" : "0.0.0.0";
-    const datagram = await this.#transport.bindDatagram({ hostname: any, port }, {
-      ...definedOf({ signal: options.signal, maxPending: this.#maxDatagrams(options) }),
-      reuseAddress: true,
-    });
-    try {
-      datagram.joinMulticast(hostname, iface === "" ? undefined : iface);
-      this.#requireOpen("listening");
-    } catch (error) {
-      await datagram.close();
-      throw error;
-    }
-    const id = this.#roster.newId("m");
-    this.#roster.add(
-      new DatagramSession(this.#roster, {
-        id,
-        datagram,
-        outlet,
-        maxQueuedBytes,
-        family: undefined,
-      }),
-    );
-    return id;
+    const all = { ...this.#options, ...definedOf(options) };
+    const address = await this.#names.resolve(group, { signal: options.signal });
+    const datagram = await openMulticast(this.#transport, iface, address, all);
+    return await this.#receive("m", { datagram, outlet, maxQueuedBytes, family: undefined });
   }
 
   /** Takes the connections of a listener that one has, of `activatedListeners()` say, and closes it in the end. @throws {ManagerError} `closed` */
   serve(listener: Listener, sink?: Sink, options: ListenerOptions = {}): string {
     this.#requireOpen("serving a listener");
+    refuseTls(options);
     return this.#accept(listener, {
       kind: "path" in listener.addr ? "unix" : "tcp",
       outlet: this.#outlet(sink),
       settings: listenerSettings(options, this.#options),
       session: sessionSettings(options, this.#options),
       family: undefined,
+      handshakeTimeout: options.handshakeTimeout ?? this.#options.handshakeTimeout,
     });
   }
 
@@ -248,26 +244,20 @@ export class ConnectionManager implements AsyncDisposable {
   ): Promise<string> {
     const outlet = this.#outlet(sink);
     const { maxQueuedBytes } = sessionSettings(options, this.#options);
-    const { reuseAddress, reusePort, signal } = { ...this.#options, ...definedOf(options) };
-    const maxPending = this.#maxDatagrams(options);
     const at = portOf(port);
     if (at === undefined) return "";
-    const datagram = await bindAt(
-      kind,
-      iface,
-      at,
-      (address) =>
-        this.#transport.bindDatagram(address, {
-          ...definedOf({ maxPending, reuseAddress, reusePort, signal }),
-        }),
-    );
-    if (this.#shutdown !== undefined) await datagram.close();
+    const all = { ...this.#options, ...definedOf(options) };
+    const datagram = await openUdp(this.#transport, kind, iface, at, all);
+    return await this.#receive("u", { datagram, outlet, maxQueuedBytes, family: familyOf(kind) });
+  }
+
+  async #receive(letter: "u" | "m", init: Omit<DatagramSessionInit, "id">): Promise<string> {
+    const { crowded } = this.#roster;
+    if (crowded || this.#shutdown !== undefined) await init.datagram.close();
     this.#requireOpen("listening");
-    const id = this.#roster.newId("u");
-    const family = familyOf(kind);
-    this.#roster.add(
-      new DatagramSession(this.#roster, { id, datagram, outlet, maxQueuedBytes, family }),
-    );
+    if (crowded) throw new ManagerError("too-many-sessions", "opening a UDP socket");
+    const id = this.#roster.newId(letter);
+    this.#roster.add(new DatagramSession(this.#roster, { ...init, id }));
     return id;
   }
 
@@ -305,7 +295,7 @@ export class ConnectionManager implements AsyncDisposable {
       const conn = await open(signal);
       if (this.#shutdown !== undefined) conn.abort();
       this.#requireOpen("connecting");
-      const redial = reconnect && { ...reconnect, connect: open };
+      const redial = reconnect && { ...reconnect, connect: open, over: this.#stop.signal };
       const after = this.#roster.leaving(id);
       give();
       return this.#roster.add(
@@ -328,7 +318,7 @@ export class ConnectionManager implements AsyncDisposable {
     const settings = sessionSettings(options, this.#options);
     this.#roster.reserve(id)();
     const after = this.#roster.leaving(id);
-    const conn = wrapConn(duplex);
+    const conn = wrapConn(duplex, connOptions(options, this.#options));
     const init = { id, conn, kind: "stream", settings, outlet, after } as const;
     return this.#roster.add(new ConnSession(this.#roster, init));
   }
@@ -436,16 +426,19 @@ export class ConnectionManager implements AsyncDisposable {
    *
    * @throws {RangeError} if a time is none
    */
-  shutdown(options: ShutdownOptions = {}): Promise<void> {
-    const { drainMs = 0, graceMs = GRACE_MS, signal } = options;
+  shutdown({ drainMs = 0, graceMs = GRACE_MS, signal }: ShutdownOptions = {}): Promise<void> {
     return attempt(() => {
       if (drainMs !== 0) requireTime("drainMs", drainMs);
       if (graceMs !== 0) requireTime("graceMs", graceMs);
-      return this.#shutdown ??= this.#close(drainMs, graceMs, signal);
+      const hurry = () => this.#hurry.abort();
+      if (signal?.aborted) hurry();
+      signal?.addEventListener("abort", hurry, { once: true });
+      this.#shutdown ??= this.#close(drainMs, graceMs, this.#hurry.signal);
+      return this.#shutdown.finally(() => signal?.removeEventListener("abort", hurry));
     });
   }
 
-  async #close(drainMs: number, graceMs: number, signal?: AbortSignal): Promise<void> {
+  async #close(drainMs: number, graceMs: number, signal: AbortSignal): Promise<void> {
     const roster = this.#roster;
     // A microtask later `#shutdown` is set, which keeps new ones from coming.
     await Promise.resolve();
@@ -464,10 +457,6 @@ export class ConnectionManager implements AsyncDisposable {
 
   #outlet(sink: Sink = this.events): Outlet {
     return outletOf(sink, this.#options.onError && ((error) => this.#onError(error)));
-  }
-
-  #maxDatagrams(own: ListenerOptions): number | undefined {
-    return own.maxPendingDatagrams ?? this.#options.maxPendingDatagrams;
   }
 
   #onError(error: unknown): void {

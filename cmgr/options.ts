@@ -35,7 +35,8 @@ export interface SessionOptions extends ConnOptions {
   readonly idleTimeout?: number | undefined;
   /**
    * How long a session may stand still though something is to move, in milliseconds: what was written does not leave, or nobody takes its
-   * event, during which the peer's end is not seen either. Then it ends with `timeout`. @default 60000
+   * event (a function as sink is still busy with the one before), during which the peer's end is not seen either. Then it ends with `timeout`.
+   * What leaves is seen when the system takes more, which it does in bulk: a peer has to read a megabyte or two in that time. @default 60000
    */
   readonly stallTimeout?: number | undefined;
   /** Bytes that wait to leave, above which `write()` waits, and a broadcast finds the session slow. @default 65536 */
@@ -111,7 +112,7 @@ export interface ManagerOptions extends Omit<ListenerOptions, "tls" | "signal" |
   readonly transport?: Transport | undefined;
   /** How many events may wait in `events`. @default 1024 */
   readonly capacity?: number | undefined;
-  /** How many sessions there may be, accepted, connected and adopted. @default 65536 */
+  /** How many sessions there may be, accepted, connected and adopted, and UDP sockets. @default 65536 */
   readonly maxSessions?: number | undefined;
   /** How many bytes of all sessions together may wait to leave. @default 268435456 (256 MiB) */
   readonly maxTotalQueuedBytes?: number | undefined;
@@ -127,7 +128,7 @@ export interface ManagerOptions extends Omit<ListenerOptions, "tls" | "signal" |
 }
 
 /** Options of {@linkcode ConnectionManager.open}. */
-export interface OpenManagerOptions extends ManagerOptions {
+export interface OpenManagerOptions extends ManagerOptions, WaitOptions {
   /** The TCP port of the first listener, `l0`; `"any"` takes a free one, `""` and 0 make none. */
   readonly port: number | string;
   /** Where its events go. @default the manager's own `events` */
@@ -140,7 +141,7 @@ export interface CloseIdOptions extends CloseSessionOptions {
   readonly sessions?: boolean | undefined;
 }
 
-/** Options of {@linkcode ConnectionManager.shutdown}; `signal` ends both times at once. */
+/** Options of {@linkcode ConnectionManager.shutdown}: of the first call, but the `signal` of each ends both times at once. */
 export interface ShutdownOptions extends WaitOptions {
   /** How long sessions may go on, for their peers to end them, in milliseconds; they are closed after it. @default 0 */
   readonly drainMs?: number | undefined;
@@ -189,6 +190,11 @@ export function connOptions(own: ConnOptions, defaults: ConnOptions): ConnOption
   return definedOf({ noDelay, keepAlive, flushTimeoutMs, lingerMs, credentials });
 }
 
+/** So that nobody believes to speak TLS who does not. @throws {TypeError} */
+export function refuseTls({ tls }: ListenerOptions): void {
+  if (tls !== undefined) throw new TypeError("listening: the option tls is of the kind tls");
+}
+
 /** What they are told of TLS. @throws {TypeError} if nothing was */
 export function tlsOptions({ tls, handshakeTimeout }: ListenerOptions): TlsListenOptions {
   if (tls === undefined) throw new TypeError("listening for TLS: the option tls is missing");
@@ -218,6 +224,23 @@ export function listenerSettings(
   return settings;
 }
 
+/** Refuses what a manager could not use later. @throws {RangeError | TypeError} */
+export function requireManagerOptions(options: ManagerOptions): void {
+  sessionSettings({}, options);
+  listenerSettings({}, options);
+  const { handshakeTimeout, maxPendingDatagrams, backlog, onError, onRefused } = options;
+  const { flushTimeoutMs, lingerMs } = options;
+  if (lingerMs !== 0) requireLimits(definedOf({ lingerMs }));
+  requireLimits(definedOf({ flushTimeoutMs }));
+  if (handshakeTimeout !== undefined) requireTime("handshakeTimeout", handshakeTimeout);
+  requireLimits(definedOf({ maxPendingDatagrams, backlog }));
+  for (const [name, hook] of Object.entries({ onError, onRefused })) {
+    if (hook !== undefined && typeof hook !== "function") {
+      throw new TypeError(`${name} is no function`);
+    }
+  }
+}
+
 /** The options of {@linkcode ReconnectOptions}, with all numbers. */
 export interface ReconnectSettings {
   readonly minDelayMs: number;
@@ -230,6 +253,9 @@ export function reconnectSettings(
   reconnect: ReconnectOptions | boolean | undefined,
 ): ReconnectSettings | undefined {
   if (reconnect === undefined || reconnect === false) return undefined;
+  if (reconnect !== true && (typeof reconnect !== "object" || reconnect === null)) {
+    throw new TypeError(`reconnect is ${String(reconnect)}, expected options or true`);
+  }
   const given = reconnect === true ? {} : reconnect;
   const settings = {
     minDelayMs: given.minDelayMs ?? 250,

@@ -90,8 +90,8 @@ export interface UdpSession extends BaseSession {
    * @throws {TypeError | RangeError} if `bytes` is no Uint8Array, or more than a datagram takes (65507)
    */
   writeTo(address: InetAddress, bytes: Uint8Array): Promise<void>;
-  /** Sets the peer of `write()` and of broadcasts. Datagrams of others still come. */
-  bind(address: InetAddress): void;
+  /** Sets the peer of `write()` and of broadcasts. Datagrams of others still come. @throws {ConnectError} `invalid-address` */
+  bind(address: InetAddress | string): void;
   /** Takes that back. */
   unbind(): void;
 }

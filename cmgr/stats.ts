@@ -31,7 +31,7 @@ export interface SessionStats {
   readonly refused: number;
   /** Bytes that wait to leave. */
   readonly queued: number;
-  /** Datagrams that nobody took in time; 0 but for UDP. The kernel's own are not seen. */
+  /** Datagrams that nobody took in time, or of the family that is not taken; 0 but for UDP. The kernel's own are not seen. */
   readonly dropped: number;
   /** How often it was connected again. */
   readonly reconnects: number;
@@ -51,7 +51,7 @@ export type RefusalCounts = Readonly<Record<RefusalReason, number>>;
 export interface ListenerStats {
   /** Its id. */
   readonly id: string;
-  /** What it takes: `tcp`, `tcp4`, `tcp6`, `tls`, `unix`, or `stream` of a listener that was given. */
+  /** What it takes: `tcp`, `tcp4`, `tcp6`, `tls`, `unix`. */
   readonly kind: string;
   /** Where it listens, as text. */
   readonly address: string;

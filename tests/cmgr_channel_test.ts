@@ -252,3 +252,14 @@ test("any order of calls: nothing is lost, doubled or overtaken, and the limits 
     { numRuns: 200 },
   );
 });
+
+test("an iterator that was left takes nothing any more", async () => {
+  const channel = new Channel<Item>(4);
+  const left = channel[Symbol.asyncIterator]();
+  const waiting = left.next();
+  await left.return!();
+  assertEquals(await waiting, { done: true, value: undefined });
+  assertEquals((await left.next()).done, true);
+  channel.send(item(1));
+  assertEquals(await channel.receive(), item(1));
+});
