@@ -94,11 +94,13 @@ export class NodeRawSocket implements RawSocket {
   /** By one writev. */
   writeAll(pieces: readonly Uint8Array[]): Promise<void> {
     this.#socket.cork();
-    const last = pieces.length - 1;
-    for (let i = 0; i < last; i++) this.#socket.write(pieces[i]!, () => {});
-    const written = this.write(pieces[last]!);
-    this.#socket.uncork();
-    return written;
+    try {
+      const last = pieces.length - 1;
+      for (let i = 0; i < last; i++) this.#socket.write(pieces[i]!, () => {});
+      return this.write(pieces[last]!);
+    } finally {
+      this.#socket.uncork();
+    }
   }
 
   shutdown(): Promise<void> {

@@ -250,7 +250,13 @@ export class SocketConn implements Conn {
   #flush(): void {
     this.#busy = true;
     this.#handing = this.#takeWrites();
-    const handed = this.#hand(this.#handing);
+    let handed: Promise<void> | undefined;
+    try {
+      handed = this.#hand(this.#handing);
+    } catch (error) {
+      // Memory that was given away, to a worker say: what the peer would get is not what was written.
+      return this.#onWriteError(error);
+    }
     if (handed === undefined) queueMicrotask(this.#onHanded);
     else handed.then(this.#onHanded, this.#onWriteError);
   }

@@ -3,9 +3,14 @@
  *
  * @module
  */
-import { isIP, isIPv6 } from "../adapters/address.ts";
+import { isIP, isIPv6, parseAddress } from "../adapters/address.ts";
 import { requireChoice } from "../adapters/limits.ts";
-import { type Address, ConnectError, type InetAddress } from "../adapters/types.ts";
+import {
+  type Address,
+  ConnectError,
+  type InetAddress,
+  type UnixAddress,
+} from "../adapters/types.ts";
 
 /** What a manager listens by: `tcp4` takes IPv4 alone, `tcp6` IPv6 alone, `tcp` and `tls` both; so do those of UDP. */
 export type ListenKind = "tcp" | "tcp4" | "tcp6" | "tls" | "unix" | "udp" | "udp4" | "udp6";
@@ -41,8 +46,9 @@ export function portOf(port: number | string): number | undefined {
 
 /** The path of a unix socket, which may stand in either place. @throws {ConnectError} if there is none */
 export function pathOf(port: number | string, iface: string): string {
-  if (iface !== "") return iface;
-  if (typeof port === "string" && port !== "" && port !== "any") return port;
+  const path = iface !== "" ? iface : typeof port === "string" && port !== "any" ? port : "";
+  if (path.startsWith("unix:")) return (parseAddress(path) as UnixAddress).path;
+  if (path !== "") return path;
   throw new ConnectError("invalid-address", "listening by unix: the path is missing");
 }
 

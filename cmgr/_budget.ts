@@ -10,16 +10,24 @@ export class Budget {
   readonly limit: number;
   /** Bytes that wait. */
   queued = 0;
+  readonly #sessions: () => number;
   readonly #metric: MetricInstrument | undefined;
 
-  constructor(limit: number, metric: MetricInstrument | undefined) {
+  /** `sessions` tells how many there are. */
+  constructor(limit: number, sessions: () => number, metric: MetricInstrument | undefined) {
     this.limit = limit;
+    this.#sessions = sessions;
     this.#metric = metric;
   }
 
-  /** False, and nothing is taken, if there is no room for as many. */
-  take(bytes: number): boolean {
-    if (this.queued + bytes > this.limit) return false;
+  /**
+   * False, and nothing is taken, if there is no room for `bytes` more of a session that has `own` in it. Each has its share in any case, so that
+   * those which do not read cannot keep the others from being written to: together that is twice the limit at the most.
+   */
+  take(bytes: number, own: number): boolean {
+    if (this.queued + bytes > this.limit && own + bytes > this.limit / this.#sessions()) {
+      return false;
+    }
     this.queued += bytes;
     this.#metric?.add(bytes);
     return true;

@@ -151,7 +151,7 @@ export class ConnSession implements StreamSession {
       conn,
       this.#settings,
       this.#host,
-      this.#doing("writing to"),
+      this.id,
     );
   }
 
@@ -354,12 +354,11 @@ export class ConnSession implements StreamSession {
   }
 
   #unwritable(): ManagerError {
-    const doing = this.#doing("writing to");
+    const doing = `writing to session ${this.id}`;
+    const about = { sessionId: this.id, cause: this.#verdict?.error };
     return this.#state === "reconnecting"
-      ? new ManagerError("reconnecting", `${doing}: the connection is lost, the next not there yet`)
-      : new ManagerError("disconnected", `${doing}: our side has ended`, {
-        cause: this.#verdict?.error,
-      });
+      ? new ManagerError("reconnecting", `${doing}: the next connection is not there yet`, about)
+      : new ManagerError("disconnected", `${doing}: our side has ended`, about);
   }
 
   closeWrite(): Promise<void> {
@@ -382,7 +381,7 @@ export class ConnSession implements StreamSession {
       this.#closing = heard(this.#close(lost));
     }
     const giveUp = (error: ManagerError) => this.end("closed", error);
-    return heard(waitFor(this.#closing, signal, this.#doing("closing"), giveUp));
+    return heard(waitFor(this.#closing, signal, `closing session ${this.id}`, giveUp));
   }
 
   async #close(lost: boolean): Promise<void> {
@@ -463,10 +462,6 @@ export class ConnSession implements StreamSession {
       lastActivity: epochMs(this.#activeAt),
     };
   }
-
-  #doing(what: string): string {
-    return `${what} session ${this.id}`;
-  }
 }
 
 /** What a connection's own error is told as; `error` if it is not here. */
@@ -489,7 +484,9 @@ export function addressText({ remote, local }: Conn): string {
 }
 
 function* cut(chunk: Uint8Array, size: number): Generator<Uint8Array, void> {
-  for (let at = 0; at < chunk.length; at += size) yield chunk.subarray(at, at + size);
+  // Noted: if whoever took the first piece gave its memory away, the rest is not to be lost in silence.
+  const { length } = chunk;
+  for (let at = 0; at < length; at += size) yield chunk.subarray(at, at + size);
 }
 
 /** A time of `performance.now()` in milliseconds since 1970. */

@@ -38,9 +38,10 @@ const PEER_GONE: ReadonlySet<ManagerErrorCode> = new Set(["disconnected", "recon
 export function outletOf(sink: Sink, onError: ((error: unknown) => void) | undefined): Outlet {
   if (typeof (sink as Channel | null)?.send === "function") return sink as Channel;
   if (typeof sink !== "function") throw new TypeError("a sink is a Channel or a function");
-  const fail = (error: unknown) => {
+  const fail = (error: unknown, { id }: SessionEvent) => {
     // To wait for the answer to a peer that has gone is no mistake of the sink, and `disconnected` tells of it.
-    if (error instanceof ManagerError && PEER_GONE.has(error.code)) return;
+    const gone = error instanceof ManagerError && PEER_GONE.has(error.code);
+    if (gone && error.sessionId === id) return;
     // Without anybody who handles it, nobody has.
     if (onError === undefined) Promise.reject(error);
     else onError(error);
@@ -50,9 +51,9 @@ export function outletOf(sink: Sink, onError: ((error: unknown) => void) | undef
       try {
         const handled = sink(event);
         if (!isThenable(handled)) return undefined;
-        return Promise.resolve(handled).then(() => {}, fail);
+        return Promise.resolve(handled).then(() => {}, (error) => fail(error, event));
       } catch (error) {
-        fail(error);
+        fail(error, event);
         return undefined;
       }
     },

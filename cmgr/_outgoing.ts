@@ -26,7 +26,7 @@ export class Outgoing {
   movedAt = 0;
   #queued = 0;
   readonly #conn: Conn;
-  readonly #doing: string;
+  readonly #id: string;
   readonly #settings: SessionSettings;
   readonly #host: SessionHost;
   #waiters: Set<Waiter> | undefined;
@@ -35,10 +35,10 @@ export class Outgoing {
   readonly #onSent: () => void;
   readonly #onLost: (cause: Error) => void;
 
-  /** `doing` is what writing is called in errors. */
-  constructor(conn: Conn, settings: SessionSettings, host: SessionHost, doing: string) {
+  /** `id` is the session's, for errors. */
+  constructor(conn: Conn, settings: SessionSettings, host: SessionHost, id: string) {
     this.#conn = conn;
-    this.#doing = doing;
+    this.#id = id;
     this.#settings = settings;
     this.#host = host;
     // One each for all writes: what has left, the connection tells.
@@ -66,15 +66,15 @@ export class Outgoing {
   /** Hands `bytes` to the connection, at the time `now`. @throws {ManagerError} `queue-full`, or what ended it */
   post(bytes: Uint8Array, now: number): void {
     const size = bytes.length;
-    if (this.#end !== undefined) throw disconnected(this.#doing, this.#end.cause);
+    if (this.#end !== undefined) throw disconnected(this.#id, this.#end.cause);
     if (size === 0) return;
     if (this.#queued + size > this.#settings.maxQueuedBytes) {
       const { maxQueuedBytes } = this.#settings;
-      throw full(this.#doing, size, this.#queued, `maxQueuedBytes is ${maxQueuedBytes}`);
+      throw full(this.#id, size, this.#queued, `maxQueuedBytes is ${maxQueuedBytes}`);
     }
-    if (!this.#host.budget.take(size)) {
+    if (!this.#host.budget.take(size, this.#queued)) {
       const { queued, limit } = this.#host.budget;
-      throw full(this.#doing, size, queued, `maxTotalQueuedBytes is ${limit}`);
+      throw full(this.#id, size, queued, `maxTotalQueuedBytes is ${limit}`);
     }
     if (this.#queued === 0) this.movedAt = now;
     this.#queued += size;
@@ -87,7 +87,7 @@ export class Outgoing {
   /** Waits until no more than `lowWaterMark` bytes are left. */
   settled({ signal }: WaitOptions): Promise<void> {
     if (!this.slow) return DONE;
-    const doing = this.#doing;
+    const doing = `writing to session ${this.#id}`;
     if (signal?.aborted) return heard(Promise.reject(abortedWait(signal, doing)));
     return heard(
       new Promise<void>((resolve, reject) => {
@@ -111,7 +111,7 @@ export class Outgoing {
     if (this.#end !== undefined) return;
     this.#end = { cause };
     this.#release(0);
-    for (const waiter of this.#waiters ?? []) waiter.reject(disconnected(this.#doing, cause));
+    for (const waiter of this.#waiters ?? []) waiter.reject(disconnected(this.#id, cause));
   }
 
   #release(left: number): number {
@@ -128,11 +128,13 @@ export class Outgoing {
 }
 
 /** The error of what the end of a connection has overtaken. */
-export function disconnected(doing: string, cause: unknown): ManagerError {
-  return new ManagerError("disconnected", `${doing}: its connection has ended`, { cause });
+export function disconnected(sessionId: string, cause: unknown): ManagerError {
+  const text = `writing to session ${sessionId}: its connection has ended`;
+  return new ManagerError("disconnected", text, { cause, sessionId });
 }
 
-function full(doing: string, size: number, queued: number, limit: string): ManagerError {
-  const text = `${doing}: ${size} bytes more than the ${queued} that wait to leave, and ${limit}`;
+function full(id: string, size: number, queued: number, limit: string): ManagerError {
+  const text =
+    `writing to session ${id}: ${size} bytes more than the ${queued} that wait to leave, and ${limit}`;
   return new ManagerError("queue-full", text);
 }

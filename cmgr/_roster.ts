@@ -59,7 +59,11 @@ export class Roster implements SessionHost, AcceptingHost {
     this.#maxSessions = limits.maxSessions;
     this.#onError = onError;
     if (options.metrics !== undefined) this.instruments = instruments(options.metrics, onError);
-    this.budget = new Budget(limits.maxTotalQueuedBytes, this.instruments?.queued);
+    this.budget = new Budget(
+      limits.maxTotalQueuedBytes,
+      () => this.sessions.size,
+      this.instruments?.queued,
+    );
   }
 
   newId(letter: "a" | "l" | "u" | "m"): string {

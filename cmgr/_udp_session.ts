@@ -187,12 +187,12 @@ export class DatagramSession implements UdpSession {
 
   /** Makes room for a datagram; gives what it costs. @throws {ManagerError} */
   #book({ length }: Uint8Array): number {
-    const doing = `writing to UDP session ${this.id}`;
-    if (!this.writable) throw disconnected(doing, undefined);
+    if (!this.writable) throw disconnected(this.id, this.#verdict?.error);
     const cost = length + DATAGRAM_OVERHEAD;
-    if (this.#queued + cost > this.#maxQueuedBytes || !this.#host.budget.take(cost)) {
+    if (this.#queued + cost > this.#maxQueuedBytes || !this.#host.budget.take(cost, this.#queued)) {
       this.#refused++;
       this.#host.instruments?.overflow.add(1);
+      const doing = `writing to session ${this.id}`;
       const text = `${doing}: ${length} bytes more than the ${this.#queued} that wait to leave`;
       throw new ManagerError("queue-full", text);
     }
@@ -244,6 +244,8 @@ export class DatagramSession implements UdpSession {
     if (this.#ended) return;
     this.#verdict ??= { reason, error };
     this.#host.leave(this);
+    // Nobody waits for what may never leave.
+    this.#onSent?.();
     this.#datagram.close();
   }
 

@@ -150,18 +150,16 @@ export class Channel<T extends ChannelItem = SessionEvent> implements AsyncItera
 
   /** Takes out what `drop` says, of what waits and of those who wait to send. */
   remove(drop: (item: T) => boolean): void {
-    const items = [...this.#items];
+    // First, so that nothing is lost if `drop` throws.
+    const items = [...this.#items].filter((item) => !drop(item));
+    const dropped = new Set([...this.#senders].filter(({ item }) => drop(item)));
+    const senders = [...this.#senders].filter((sender) => !dropped.has(sender));
     this.#items.clear();
-    this.#bytes = 0;
-    for (const item of items) {
-      if (!drop(item)) this.#keep(item);
-    }
-    const senders = [...this.#senders];
     this.#senders.clear();
-    for (const sender of senders) {
-      if (drop(sender.item)) sender.taken();
-      else this.#senders.push(sender);
-    }
+    this.#bytes = 0;
+    for (const item of items) this.#keep(item);
+    for (const sender of senders) this.#senders.push(sender);
+    for (const { taken } of dropped) taken();
     this.#refill();
   }
 

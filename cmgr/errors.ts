@@ -43,6 +43,12 @@ export type ManagerErrorCode =
   | "aborted"
   | "timeout";
 
+/** Options of a {@linkcode ManagerError}. */
+export interface ManagerErrorOptions extends ErrorOptions {
+  /** See {@linkcode ManagerError.sessionId}. */
+  readonly sessionId?: string | undefined;
+}
+
 /**
  * What a manager throws and rejects with, besides the `ConnectError` of a connection or a listener that could not be opened, and `TypeError`
  * and `RangeError` for a caller's mistake.
@@ -52,11 +58,14 @@ export class ManagerError extends Error {
   override readonly name = "ManagerError";
   /** What went wrong; see {@linkcode ManagerErrorCode}. */
   readonly code: ManagerErrorCode;
+  /** The session that was written to, of `disconnected` and `reconnecting`. */
+  readonly sessionId: string | undefined;
 
   /** Makes an error; `options.cause` is the original one. */
-  constructor(code: ManagerErrorCode, message: string, options?: ErrorOptions) {
+  constructor(code: ManagerErrorCode, message: string, options: ManagerErrorOptions = {}) {
     super(message, options);
     this.code = code;
+    this.sessionId = options.sessionId;
   }
 }
 

@@ -82,7 +82,8 @@ export class SessionEvent {
   readonly from: string;
   /** The same as an address, if the runtime tells. */
   readonly address: Address | undefined;
-  /** What came; empty but for `data`, and for a datagram that is empty. It belongs to whoever takes the event. */
+  /** What came; empty but for `data`, and for a datagram that is empty. It is for whoever takes the event, but may be
+   * a view of a larger buffer (a line, a part of a chunk, and on Deno always): `slice()` it before it is transferred. */
   readonly data: Uint8Array;
   /** In words: `connection [a1] accepted from: 127.0.0.1:7505`, the peer (`new`), the reason (`disconnected`), when it is tried again (`reconnecting`). */
   readonly info: string;

@@ -15,7 +15,7 @@ export {
   discard,
   type Sink,
 } from "./channel.ts";
-export { ManagerError, type ManagerErrorCode } from "./errors.ts";
+export { ManagerError, type ManagerErrorCode, type ManagerErrorOptions } from "./errors.ts";
 export {
   type DisconnectReason,
   type EventParts,

@@ -75,7 +75,7 @@ export interface ManagerStats {
   readonly queued: number;
   /** Events that wait in the manager's own channel. */
   readonly events: number;
-  /** Sessions that have ended, by reason. */
+  /** Sessions whose `disconnected` has found a place, by reason. */
   readonly ended: Readonly<Record<DisconnectReason, number>>;
 }
 

@@ -338,19 +338,21 @@ for (const [framing, room] of [["raw", 100], ["lines", 99], ["length-prefixed", 
 }
 
 check(
-  "maxTotalQueuedBytes is shared by all sessions, and given back by those that end",
+  "maxTotalQueuedBytes is shared by all sessions, each has its part of it, and it is given back by those that end",
   async (manager) => {
     const [one, two] = [new Held(), new Held()];
     const first = manager.adopt(one.conn, "one", discard);
     const second = manager.adopt(two.conn, "two", discard);
     await first.write(pattern(60));
-    assertEquals(await codeOf(second.write(pattern(41))), "queue-full");
-    assertEquals(await codeOf(second.write(pattern(40))), "");
-    assertEquals([manager.stats().queued, second.queued], [100, 40]);
+    assertEquals(await codeOf(second.write(pattern(51))), "queue-full");
+    // One of two has its half, though the other holds more than that.
+    assertEquals(await codeOf(second.write(pattern(50))), "");
+    assertEquals([manager.stats().queued, second.queued], [110, 50]);
+    assertEquals(await codeOf(second.write(pattern(1))), "queue-full");
     assertEquals(await codeOf(first.write(pattern(1))), "queue-full");
     one.conn.abort();
-    await until(() => manager.stats().queued === 40);
-    assertEquals(await codeOf(second.write(pattern(60))), "");
+    await until(() => manager.stats().queued === 50);
+    assertEquals(await codeOf(second.write(pattern(50))), "");
     await two.take();
     await two.take();
     assertEquals(manager.stats().queued, 0);
