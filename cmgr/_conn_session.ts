@@ -24,7 +24,7 @@ import {
   SessionEvent,
   type SessionState,
 } from "./event.ts";
-import { encodeFrame, type FrameDecoder, frameDecoder } from "./framing.ts";
+import { encodeFrame, type FrameDecoder, frameDecoder, type Framing } from "./framing.ts";
 import { RECEIVED, SENT } from "./metrics.ts";
 import type { ReconnectSettings, SessionSettings } from "./options.ts";
 import type { CloseSessionOptions, StreamSession } from "./session.ts";
@@ -123,6 +123,10 @@ export class ConnSession implements StreamSession {
   }
   get queued(): number {
     return this.#outgoing.queued;
+  }
+  /** How a message is sent. */
+  get framing(): Framing {
+    return this.#settings.framing;
   }
   /** Whether so much waits to leave that `write()` would wait. */
   get slow(): boolean {
@@ -333,11 +337,11 @@ export class ConnSession implements StreamSession {
     return attempt(() => this.write(encodeText(text), options));
   }
 
-  /** Writes without waiting. @throws {ManagerError | TypeError} as `write()` */
-  post(message: Uint8Array): void {
+  /** Writes without waiting; `frame` is the message as it is sent, if that is there. @throws {ManagerError | TypeError} as `write()` */
+  post(message: Uint8Array, frame?: Uint8Array): void {
     requireBytes(message);
     if (!this.writable) throw this.#unwritable();
-    const bytes = encodeFrame(this.#settings.framing, message);
+    const bytes = frame ?? encodeFrame(this.framing, message);
     const now = performance.now();
     try {
       this.#outgoing.post(bytes, now);

@@ -8,6 +8,7 @@ import { requireBytes } from "./_bytes.ts";
 import type { ConnSession } from "./_conn_session.ts";
 import type { DatagramSession } from "./_udp_session.ts";
 import { ManagerError } from "./errors.ts";
+import { encodeFrame, type Framing } from "./framing.ts";
 import type { Session } from "./session.ts";
 
 /**
@@ -52,7 +53,14 @@ export function broadcast(
     (it.kind !== "udp" || it.remote !== undefined) && (filter === undefined || filter(it))
   );
   const result = { sent: 0, skipped: 0, failed: 0 };
-  for (const session of chosen) result[writeTo(session, bytes, slow)]++;
+  // Made once for all sessions of a framing.
+  const frames = new Map<Framing, Uint8Array>();
+  const frameOf = (framing: Framing): Uint8Array => {
+    const frame = frames.get(framing) ?? encodeFrame(framing, bytes);
+    frames.set(framing, frame);
+    return frame;
+  };
+  for (const session of chosen) result[writeTo(session, bytes, slow, frameOf)]++;
   return result;
 }
 
@@ -60,6 +68,7 @@ function writeTo(
   session: ConnSession | DatagramSession,
   bytes: Uint8Array,
   slow: SlowPolicy,
+  frameOf: (framing: Framing) => Uint8Array,
 ): keyof BroadcastResult {
   if (!session.writable) return "skipped";
   if (slow !== "buffer" && session.slow) {
@@ -70,7 +79,8 @@ function writeTo(
     return "failed";
   }
   try {
-    session.post(bytes);
+    if (session.kind === "udp") session.post(bytes);
+    else session.post(bytes, frameOf(session.framing));
     return "sent";
   } catch (error) {
     if (error instanceof ManagerError) return "failed";

@@ -1,7 +1,7 @@
 /** What every Conn promises (adapters/types.ts), on a pair in memory; sockets: adapter_suite.ts. */
 import { assert, assertEquals, assertRejects, assertStrictEquals } from "@std/assert";
 import { test } from "node:test";
-import { connPair } from "../adapters/auto.ts";
+import { connect, connPair, listen } from "../adapters/auto.ts";
 import type { CloseOptions, Conn } from "../adapters/types.ts";
 import { fill, pattern, readAll, readExactly, rejectsWith, same, sleep } from "./adapter_suite.ts";
 import { unhandledDuring } from "./unhandled.ts";
@@ -402,4 +402,23 @@ check("nobody who ignores closed, writes or closeWrite() sees an unhandled rejec
     }
   });
   assertEquals(unhandled, []);
+});
+
+test("memory that is given away after write() fails the connection, and ends nobody", async () => {
+  const listener = await listen("127.0.0.1:0");
+  const client = await connect(listener.addr);
+  const served = await listener.accept();
+  const reasons = await unhandledDuring(async () => {
+    const given = pattern(100);
+    // In one turn, so that the second and the third are handed over together.
+    const writes = [pattern(10), given, pattern(7)].map((bytes) => client.write(bytes));
+    structuredClone(given.buffer, { transfer: [given.buffer as ArrayBuffer] });
+    const outcomes = await Promise.allSettled([...writes, client.closed]);
+    assertEquals(outcomes.at(-1)!.status, "rejected");
+    assertEquals(client.queued, 0);
+    await rejectsWith(client.write(pattern(1)), "other");
+  });
+  assertEquals(reasons, []);
+  await Promise.all([client.close(), served.close()]);
+  await listener.close();
 });
