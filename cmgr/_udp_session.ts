@@ -230,7 +230,7 @@ export class DatagramSession implements UdpSession {
   }
 
   async #close(): Promise<void> {
-    if (this.#queued > 0) {
+    if (this.#queued > 0 && this.#verdict === undefined) {
       const stop = new AbortController();
       this.#onSent = () => stop.abort();
       await pause(CLOSE_WAIT_MS, stop.signal);
