@@ -323,7 +323,7 @@ export class ConnectionManager implements AsyncDisposable {
     return this.#roster.add(new ConnSession(this.#roster, init));
   }
 
-  /** Writes to a session, to all of a UDP socket's peer if it is bound to one. @throws as the session's `write()`; `no-such-session` */
+  /** Writes to a session, or from a UDP socket to the peer that it is bound to. @throws as the session's `write()`; `no-such-session` */
   write(id: string, bytes: Uint8Array, options?: WaitOptions): Promise<void> {
     return attempt(() => this.#require(id).write(bytes, options));
   }
