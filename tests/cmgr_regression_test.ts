@@ -122,6 +122,22 @@ check("a datagram to a name leaves before close(), which leaves no timer", async
   assertEquals(text((await within(other.receive(), "the datagram")).data), "before");
 });
 
+check("a UDP socket that is given up waits for no datagram", async (scene) => {
+  const transport: Transport = {
+    ...auto,
+    bindDatagram: async (address, options) =>
+      Object.assign(await auto.bindDatagram(address, options), { send: () => NEVER }),
+  };
+  const manager = scene.manager({ transport });
+  await manager.listen("udp", "any", "127.0.0.1");
+  manager.writeUdp("u0", "127.0.0.1:9", "never sent");
+  const left = await timersLeft(async () => {
+    assertEquals(await codeOf(manager.close("u0", { signal: AbortSignal.abort() })), "aborted");
+    assertEquals(brief(await take(manager.events, 1)), ["disconnected u0 closed"]);
+  });
+  assertEquals(left, 0);
+});
+
 check("a signal ends close() with an error of the manager", async (scene) => {
   const manager = scene.manager();
   for (
