@@ -1,5 +1,8 @@
 /** Mistakes that a connection manager once made, and does not make again. */
 import { assert, assertEquals, assertStrictEquals } from "@std/assert";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import {
@@ -10,7 +13,12 @@ import {
   type TlsListenOptions,
   type Transport,
 } from "@trunkline/sockets/auto";
-import { ConnectionManager, type SessionEvent, type UdpSession } from "@trunkline/sockets/cmgr";
+import {
+  ConnectionManager,
+  type ManagerError,
+  type SessionEvent,
+  type UdpSession,
+} from "@trunkline/sockets/cmgr";
 import { Queue } from "../adapters/queue.ts";
 import {
   brief,
@@ -388,4 +396,46 @@ check("unix needs a path, and makes no file of another name", async (scene) => {
     ]
   ) assertEquals(await codeOf(listening), "invalid-address");
   assert(manager.stats().listeners.length === 0);
+});
+
+check("a sink that fails because of another session is told", async (scene) => {
+  const told = Promise.withResolvers<Error>();
+  const manager = scene.manager({ onError: told.resolve });
+  const [[gone], [conn, peer]] = [connPair(), connPair()];
+  scene.after(() => peer.abort());
+  const other = manager.adopt(gone, "other");
+  await other.close({ signal: AbortSignal.abort() }).catch(() => {});
+  manager.adopt(conn, "x", async (event) => {
+    if (event.state === "data") await other.write(event.data);
+  });
+  await peer.write(utf8("to be passed on"));
+  const error = await within(told.promise, "an error") as ManagerError;
+  assertEquals([error.code, error.sessionId], ["disconnected", "other"]);
+});
+
+check("the rest of a chunk whose memory was given away is not lost in silence", async (scene) => {
+  const manager = scene.manager({ chunkSize: 2 });
+  const [conn, peer] = connPair();
+  scene.after(() => peer.abort());
+  const end = Promise.withResolvers<SessionEvent>();
+  let pieces = 0;
+  manager.adopt(conn, "x", (event) => {
+    if (event.state === "disconnected") end.resolve(event);
+    if (event.state !== "data") return;
+    pieces++;
+    structuredClone(event.data, { transfer: [event.data.buffer as ArrayBuffer] });
+  });
+  // Its session may end first.
+  peer.write(utf8("123456")).catch(() => {});
+  const { reason, error } = await within(end.promise, "the end");
+  assertEquals([pieces, reason, error?.name], [1, "error", "TypeError"]);
+});
+
+check("listenUnix() takes the names that connect() takes", async (scene) => {
+  const path = join(mkdtempSync(join(tmpdir(), "trunkline-")), "x.sock");
+  scene.after(() => rmSync(dirname(path), { recursive: true, force: true }));
+  const manager = scene.manager();
+  await manager.listenUnix(`unix:${path}`);
+  assertEquals(manager.address("l0"), { path });
+  assertEquals(await codeOf(manager.listenUnix("unix:")), "invalid-address");
 });
