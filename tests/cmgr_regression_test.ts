@@ -439,3 +439,13 @@ check("listenUnix() takes the names that connect() takes", async (scene) => {
   assertEquals(manager.address("l0"), { path });
   assertEquals(await codeOf(manager.listenUnix("unix:")), "invalid-address");
 });
+
+check("the parts of sessions that come later never more than double the total", async (scene) => {
+  const manager = scene.manager({ maxTotalQueuedBytes: 1000, maxSessions: 20 });
+  for (let i = 0; i < 20; i++) {
+    const session = manager.adopt(stuck(), `x ${i}`);
+    while (await session.write(new Uint8Array(10)).then(() => true, () => false));
+    assert(session.queued > 0, "it has had no part");
+  }
+  assert(manager.stats().queued <= 2000, `${manager.stats().queued} bytes wait`);
+});
