@@ -10,13 +10,13 @@ export class Budget {
   readonly limit: number;
   /** Bytes that wait. */
   queued = 0;
-  readonly #sessions: () => number;
+  readonly #share: number;
   readonly #metric: MetricInstrument | undefined;
 
-  /** `sessions` tells how many there are. */
-  constructor(limit: number, sessions: () => number, metric: MetricInstrument | undefined) {
+  /** `sessions` is how many there may be. */
+  constructor(limit: number, sessions: number, metric: MetricInstrument | undefined) {
     this.limit = limit;
-    this.#sessions = sessions;
+    this.#share = limit / sessions;
     this.#metric = metric;
   }
 
@@ -25,7 +25,7 @@ export class Budget {
    * those which do not read cannot keep the others from being written to: together that is twice the limit at the most.
    */
   take(bytes: number, own: number): boolean {
-    if (this.queued + bytes > this.limit && own + bytes > this.limit / this.#sessions()) {
+    if (this.queued + bytes > this.limit && own + bytes > this.#share) {
       return false;
     }
     this.queued += bytes;

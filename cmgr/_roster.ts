@@ -61,7 +61,7 @@ export class Roster implements SessionHost, AcceptingHost {
     if (options.metrics !== undefined) this.instruments = instruments(options.metrics, onError);
     this.budget = new Budget(
       limits.maxTotalQueuedBytes,
-      () => this.sessions.size,
+      limits.maxSessions,
       this.instruments?.queued,
     );
   }

@@ -115,8 +115,8 @@ export interface ManagerOptions extends Omit<ListenerOptions, "tls" | "signal" |
   /** How many sessions there may be, accepted, connected and adopted, and UDP sockets. @default 65536 */
   readonly maxSessions?: number | undefined;
   /**
-   * How many bytes of all sessions together may wait to leave. A session has its share of it, that is a part as large for each, whatever the
-   * others hold, so that it is exceeded when some hold more than theirs, and never doubled. @default 268435456 (256 MiB)
+   * How many bytes of all sessions together may wait to leave. A session has its share, this divided by `maxSessions` (4096 bytes), whatever the
+   * others hold: it is exceeded by that when some hold more than theirs, and never doubled. @default 268435456 (256 MiB)
    */
   readonly maxTotalQueuedBytes?: number | undefined;
   /** Where measurements go: a `Meter` of OpenTelemetry, or what has its methods. @default nowhere */

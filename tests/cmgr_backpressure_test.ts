@@ -357,7 +357,7 @@ check(
     await two.take();
     assertEquals(manager.stats().queued, 0);
   },
-  { maxTotalQueuedBytes: 100 },
+  { maxTotalQueuedBytes: 100, maxSessions: 2 },
 );
 
 check(

@@ -194,7 +194,7 @@ export class World {
     const sessions = this.manager.sessions() as StreamSession[];
     assertEquals(stats.sessions.length, sessions.length);
     assert(sessions.length <= limits.maxSessions, `${sessions.length} sessions`);
-    assert(stats.queued <= limits.maxTotalQueuedBytes, `${stats.queued} bytes wait in all`);
+    assert(stats.queued <= 2 * limits.maxTotalQueuedBytes, `${stats.queued} bytes wait in all`);
     assert(stats.events <= limits.capacity, `${stats.events} events wait`);
     let queued = 0;
     for (const session of sessions) {
@@ -333,8 +333,10 @@ export class World {
     const { maxQueuedBytes, framing } = this.#settings;
     const before = session.stats();
     const size = framed(framing, message).length;
+    const { maxTotalQueuedBytes, maxSessions } = this.#plan.limits;
     const fits = before.queued + size <= maxQueuedBytes &&
-      this.manager.stats().queued + size <= this.#plan.limits.maxTotalQueuedBytes;
+      (this.manager.stats().queued + size <= maxTotalQueuedBytes ||
+        before.queued + size <= maxTotalQueuedBytes / maxSessions);
     const written = write();
     const { messagesOut, queued, ...after } = session.stats();
     const refused = after.refused - before.refused;
