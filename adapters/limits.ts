@@ -1,5 +1,5 @@
 /**
- * What every limit has to be: positive, and a time that a timer takes; and every option that is a word.
+ * What every limit has to be: positive, and a time that a timer takes; and every option that is a word, or a function.
  *
  * @module
  */
@@ -34,4 +34,13 @@ export function requireLimits(limits: Readonly<Record<string, number>>): void {
 export function requireChoice(name: string, value: string, choices: readonly string[]): void {
   if (choices.includes(value)) return;
   throw new TypeError(`${name} is ${String(value)}, expected ${choices.join(" or ")}`);
+}
+
+/**
+ * Refuses at once what cannot be called later, when it is to tell of a failure.
+ *
+ * @throws {TypeError}
+ */
+export function requireFunction(name: string, value: unknown): void {
+  if (typeof value !== "function") throw new TypeError(`${name} is no function`);
 }

@@ -24,11 +24,11 @@ import {
   SessionEvent,
   type SessionState,
 } from "./event.ts";
-import { encodeFrame, type FrameDecoder, frameDecoder, type Framing } from "./framing.ts";
+import { cut, encodeFrame, type FrameDecoder, frameDecoder, type Framing } from "./framing.ts";
 import { RECEIVED, SENT } from "./metrics.ts";
 import type { ReconnectSettings, SessionSettings } from "./options.ts";
 import type { CloseSessionOptions, StreamSession } from "./session.ts";
-import type { SessionStats } from "./stats.ts";
+import { epochMs, type SessionStats } from "./stats.ts";
 
 /** How one connection of a session ended. */
 interface End {
@@ -151,12 +151,7 @@ export class ConnSession implements StreamSession {
     this.#openedAt = this.#activeAt = performance.now();
     const { framing, maxFrameBytes } = this.#settings;
     this.#decoder = framing === "raw" ? undefined : frameDecoder(framing, maxFrameBytes);
-    return this.#outgoing = new Outgoing(
-      conn,
-      this.#settings,
-      this.#host,
-      this.id,
-    );
+    return this.#outgoing = new Outgoing(conn, this.#settings, this.#host, this.id);
   }
 
   async #run({ after, onTold }: ConnSessionInit): Promise<void> {
@@ -207,8 +202,7 @@ export class ConnSession implements StreamSession {
     if (this.#closing !== undefined) return await this.#closed();
     this.#state = "closing";
     // Of a write that failed before, `closed` alone tells.
-    const closed = conn.close().then(() => conn.closed);
-    const [{ reason: error }] = await Promise.allSettled([closed]) as [{ reason?: Error }];
+    const error = await failureOf(conn.close().then(() => conn.closed));
     return this.#verdict ?? { reason: "eof", error };
   }
 
@@ -222,7 +216,7 @@ export class ConnSession implements StreamSession {
   }
 
   async #closed(): Promise<End> {
-    const [{ reason: error }] = await Promise.allSettled([this.#closing]) as [{ reason?: Error }];
+    const error = await failureOf(this.#closing);
     return this.#verdict ?? { reason: "closed", error };
   }
 
@@ -487,13 +481,12 @@ export function addressText({ remote, local }: Conn): string {
   return address === undefined ? "stream" : formatAddress(address);
 }
 
-function* cut(chunk: Uint8Array, size: number): Generator<Uint8Array, void> {
-  // Noted: if whoever took the first piece gave its memory away, the rest is not to be lost in silence.
-  const { length } = chunk;
-  for (let at = 0; at < length; at += size) yield chunk.subarray(at, at + size);
-}
-
-/** A time of `performance.now()` in milliseconds since 1970. */
-export function epochMs(at: number): number {
-  return Math.round(performance.timeOrigin + at);
+/** What a promise fails with, if it does. */
+async function failureOf(promise: Promise<void> | undefined): Promise<Error | undefined> {
+  try {
+    await promise;
+    return undefined;
+  } catch (error) {
+    return error as Error;
+  }
 }

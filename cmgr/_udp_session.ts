@@ -12,14 +12,13 @@ import {
   type ReceivedDatagram,
 } from "../adapters/types.ts";
 import { encodeText, requireBytes, writeFirst } from "./_bytes.ts";
-import { epochMs } from "./_conn_session.ts";
 import type { Outlet, SessionHost } from "./_host.ts";
 import { disconnected } from "./_outgoing.ts";
 import { attempt, heard, ManagerError, waitFor } from "./errors.ts";
 import { type DisconnectReason, SessionEvent } from "./event.ts";
 import { RECEIVED, SENT } from "./metrics.ts";
 import type { CloseSessionOptions, UdpSession } from "./session.ts";
-import type { SessionStats } from "./stats.ts";
+import { epochMs, type SessionStats } from "./stats.ts";
 
 /** What a session is made of. */
 export interface DatagramSessionInit {

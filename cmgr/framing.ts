@@ -65,6 +65,13 @@ export function encodeFrame(framing: Framing, message: Uint8Array): Uint8Array {
   }
 }
 
+/** The pieces of `chunk` that have `size` bytes at the most: messages of the framing `raw`. */
+export function* cut(chunk: Uint8Array, size: number): Generator<Uint8Array, void> {
+  // Noted: if whoever took the first piece gave its memory away, the rest is not to be lost in silence.
+  const { length } = chunk;
+  for (let at = 0; at < length; at += size) yield chunk.subarray(at, at + size);
+}
+
 /** Bytes of a message that has not ended, with room that doubles, so that a message in pieces is copied a few times at most. */
 class Unfinished {
   #room: Uint8Array = NOTHING;

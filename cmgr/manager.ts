@@ -4,6 +4,7 @@
  * @module
  */
 import { auto } from "../adapters/auto.ts";
+import { requireLimit } from "../adapters/limits.ts";
 import type {
   Address,
   Conn,
@@ -47,7 +48,6 @@ import {
   reconnectSettings,
   refuseTls,
   requireManagerOptions,
-  requireTime,
   type SessionOptions,
   sessionSettings,
   type ShutdownOptions,
@@ -139,24 +139,23 @@ export class ConnectionManager implements AsyncDisposable {
     requireKind(kind);
     if (kind !== "tls") refuseTls(options);
     if (kind.startsWith("udp")) return await this.#bindUdp(kind, port, iface, sink, options);
-    const all = { ...this.#options, ...definedOf(options) };
-    const { backlog, reusePort, mode, signal } = all as ListenerOptions;
+    const all = this.#with(options);
+    const { backlog, reusePort, mode, signal, handshakeTimeout } = all;
     const open = async (address: Address) =>
       await this.#transport.listen(address, {
         ...definedOf({ backlog, reusePort, mode, signal }),
-        ...connOptions(options, this.#options),
+        ...connOptions(all),
         ...(kind === "tls" && { tls: tlsOptions(all) }),
       });
     // Before there is anything to close again.
     const outlet = this.#outlet(sink);
-    const settings = listenerSettings(options, this.#options);
-    const session = sessionSettings(options, this.#options);
+    const settings = listenerSettings(all);
+    const session = sessionSettings(all);
     const at = kind === "unix" ? undefined : portOf(port);
     if (kind !== "unix" && at === undefined) return "";
     const listener = kind === "unix"
       ? await open({ path: pathOf(port, iface) })
       : await bindAt(kind, iface, at!, open);
-    const { handshakeTimeout } = all;
     const family = familyOf(kind);
     return this.#accept(listener, { kind, outlet, settings, session, family, handshakeTimeout });
   }
@@ -201,8 +200,8 @@ export class ConnectionManager implements AsyncDisposable {
     this.#requireOpen("listening");
     refuseTls(options);
     const outlet = this.#outlet(sink);
-    const { maxQueuedBytes } = sessionSettings(options, this.#options);
-    const all = { ...this.#options, ...definedOf(options) };
+    const all = this.#with(options);
+    const { maxQueuedBytes } = sessionSettings(all);
     const address = await this.#names.resolve(group, { signal: options.signal });
     const datagram = await openMulticast(this.#transport, iface, address, all);
     return await this.#receive("m", { datagram, outlet, maxQueuedBytes, family: undefined });
@@ -212,13 +211,14 @@ export class ConnectionManager implements AsyncDisposable {
   serve(listener: Listener, sink?: Sink, options: ListenerOptions = {}): string {
     this.#requireOpen("serving a listener");
     refuseTls(options);
+    const all = this.#with(options);
     return this.#accept(listener, {
       kind: "path" in listener.addr ? "unix" : "tcp",
       outlet: this.#outlet(sink),
-      settings: listenerSettings(options, this.#options),
-      session: sessionSettings(options, this.#options),
+      settings: listenerSettings(all),
+      session: sessionSettings(all),
       family: undefined,
-      handshakeTimeout: options.handshakeTimeout ?? this.#options.handshakeTimeout,
+      handshakeTimeout: all.handshakeTimeout,
     });
   }
 
@@ -243,10 +243,10 @@ export class ConnectionManager implements AsyncDisposable {
     options: ListenerOptions,
   ): Promise<string> {
     const outlet = this.#outlet(sink);
-    const { maxQueuedBytes } = sessionSettings(options, this.#options);
+    const all = this.#with(options);
+    const { maxQueuedBytes } = sessionSettings(all);
     const at = portOf(port);
     if (at === undefined) return "";
-    const all = { ...this.#options, ...definedOf(options) };
     const datagram = await openUdp(this.#transport, kind, iface, at, all);
     return await this.#receive("u", { datagram, outlet, maxQueuedBytes, family: familyOf(kind) });
   }
@@ -276,14 +276,16 @@ export class ConnectionManager implements AsyncDisposable {
   ): Promise<StreamSession> {
     this.#requireOpen("connecting");
     const outlet = this.#outlet(sink);
-    const settings = sessionSettings(options, this.#options);
+    const all = this.#with(options);
+    const settings = sessionSettings(all);
     const reconnect = reconnectSettings(options.reconnect);
-    const timeoutMs = requireTime("timeoutMs", options.timeoutMs ?? CONNECT_TIMEOUT_MS);
     const { tls, localAddress, signal } = options;
+    const timeoutMs = options.timeoutMs ?? CONNECT_TIMEOUT_MS;
+    requireLimit("timeoutMs", timeoutMs);
     const open = (signal: AbortSignal | undefined) =>
       openWithin(this.#transport, target, {
         ...definedOf({ tls, localAddress }),
-        ...connOptions(options, this.#options),
+        ...connOptions(all),
         timeoutMs,
         signals: [signal, this.#stop.signal],
       });
@@ -315,10 +317,11 @@ export class ConnectionManager implements AsyncDisposable {
   ): StreamSession {
     this.#requireOpen("adopting a connection");
     const outlet = this.#outlet(sink);
-    const settings = sessionSettings(options, this.#options);
+    const all = this.#with(options);
+    const settings = sessionSettings(all);
     this.#roster.reserve(id)();
     const after = this.#roster.leaving(id);
-    const conn = wrapConn(duplex, connOptions(options, this.#options));
+    const conn = wrapConn(duplex, connOptions(all));
     const init = { id, conn, kind: "stream", settings, outlet, after } as const;
     return this.#roster.add(new ConnSession(this.#roster, init));
   }
@@ -428,8 +431,8 @@ export class ConnectionManager implements AsyncDisposable {
    */
   shutdown({ drainMs = 0, graceMs = GRACE_MS, signal }: ShutdownOptions = {}): Promise<void> {
     return attempt(() => {
-      if (drainMs !== 0) requireTime("drainMs", drainMs);
-      if (graceMs !== 0) requireTime("graceMs", graceMs);
+      if (drainMs !== 0) requireLimit("drainMs", drainMs);
+      if (graceMs !== 0) requireLimit("graceMs", graceMs);
       const hurry = () => this.#hurry.abort();
       if (signal?.aborted) hurry();
       signal?.addEventListener("abort", hurry, { once: true });
@@ -453,6 +456,11 @@ export class ConnectionManager implements AsyncDisposable {
   /** As `shutdown()`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.shutdown();
+  }
+
+  /** Its own, or else the manager's. */
+  #with<Options extends object>(own: Options): Options & ManagerOptions {
+    return { ...this.#options, ...definedOf(own) } as Options & ManagerOptions;
   }
 
   #outlet(sink: Sink = this.events): Outlet {

@@ -3,7 +3,13 @@
  *
  * @module
  */
-import { MAX_TIMEOUT_MS, requireChoice, requireLimit, requireLimits } from "../adapters/limits.ts";
+import {
+  MAX_TIMEOUT_MS,
+  requireChoice,
+  requireFunction,
+  requireLimit,
+  requireLimits,
+} from "../adapters/limits.ts";
 import type {
   ConnOptions,
   TlsConnectOptions,
@@ -165,8 +171,7 @@ export interface SessionSettings {
 }
 
 /** @throws {RangeError | TypeError} */
-export function sessionSettings(own: SessionOptions, defaults: SessionOptions): SessionSettings {
-  const given = { ...defaults, ...definedOf(own) };
+export function sessionSettings(given: SessionOptions): SessionSettings {
   const limits = {
     maxFrameBytes: given.maxFrameBytes ?? 65536,
     chunkSize: given.chunkSize ?? 65536,
@@ -185,11 +190,8 @@ export function sessionSettings(own: SessionOptions, defaults: SessionOptions): 
 }
 
 /** What the adapters are told of a connection. */
-export function connOptions(own: ConnOptions, defaults: ConnOptions): ConnOptions {
-  const { noDelay, keepAlive, flushTimeoutMs, lingerMs, credentials } = {
-    ...defaults,
-    ...definedOf(own),
-  };
+export function connOptions(given: ConnOptions): ConnOptions {
+  const { noDelay, keepAlive, flushTimeoutMs, lingerMs, credentials } = given;
   return definedOf({ noDelay, keepAlive, flushTimeoutMs, lingerMs, credentials });
 }
 
@@ -213,11 +215,7 @@ export interface ListenerSettings {
 }
 
 /** @throws {RangeError} */
-export function listenerSettings(
-  own: ListenerOptions,
-  defaults: ManagerOptions,
-): ListenerSettings {
-  const given = { ...defaults, ...definedOf(own) };
+export function listenerSettings(given: ListenerOptions): ListenerSettings {
   const settings = {
     maxPending: given.maxPending ?? 512,
     acceptRate: given.acceptRate ?? 10_000,
@@ -229,19 +227,16 @@ export function listenerSettings(
 
 /** Refuses what a manager could not use later. @throws {RangeError | TypeError} */
 export function requireManagerOptions(options: ManagerOptions): void {
-  sessionSettings({}, options);
-  listenerSettings({}, options);
+  sessionSettings(options);
+  listenerSettings(options);
   const { handshakeTimeout, maxPendingDatagrams, backlog, onError, onRefused } = options;
   const { flushTimeoutMs, lingerMs } = options;
   if (lingerMs !== 0) requireLimits(definedOf({ lingerMs }));
   requireLimits(definedOf({ flushTimeoutMs }));
   if (handshakeTimeout !== undefined) requireTime("handshakeTimeout", handshakeTimeout);
   requireLimits(definedOf({ maxPendingDatagrams, backlog }));
-  for (const [name, hook] of Object.entries({ onError, onRefused })) {
-    if (hook !== undefined && typeof hook !== "function") {
-      throw new TypeError(`${name} is no function`);
-    }
-  }
+  if (onError !== undefined) requireFunction("onError", onError);
+  if (onRefused !== undefined) requireFunction("onRefused", onRefused);
 }
 
 /** The options of {@linkcode ReconnectOptions}, with all numbers. */
@@ -273,13 +268,12 @@ export function reconnectSettings(
   return settings;
 }
 
-/** A time that a timer is set to. @throws {RangeError} */
-export function requireTime(name: string, ms: number): number {
+/** A time that a timer is set to, whose name does not say so. @throws {RangeError} */
+function requireTime(name: string, ms: number): void {
   requireLimit(name, ms);
   if (ms > MAX_TIMEOUT_MS) {
     throw new RangeError(`${name} is ${ms}, expected at most ${MAX_TIMEOUT_MS}`);
   }
-  return ms;
 }
 
 /** Without what is `undefined`, so that it does not take the place of a default. */

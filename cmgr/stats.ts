@@ -95,3 +95,8 @@ export function statsLines({ listeners, sessions }: ManagerStats): string[] {
     ...streams.map((it) => `\t${it.id} -> ${it.from} ${counts(it)}`),
   ];
 }
+
+/** A time of `performance.now()` in milliseconds since 1970. */
+export function epochMs(at: number): number {
+  return Math.round(performance.timeOrigin + at);
+}

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { requireFunction } from "../adapters/limits.ts";
 import type { WaitOptions } from "../adapters/types.ts";
 import {
   answerEvents,
@@ -16,7 +17,6 @@ import {
   Slot,
 } from "./_answering.ts";
 import { fromBase64 } from "./_base64.ts";
-import { requireFunction } from "./_callback.ts";
 import { persist } from "./_persist.ts";
 import { AnswerError } from "./answer_error.ts";
 import type { ManagementClient } from "./client.ts";

@@ -3,10 +3,10 @@
  *
  * @module
  */
-import { requireChoice, requireLimit } from "../adapters/limits.ts";
+import { requireChoice, requireFunction, requireLimit } from "../adapters/limits.ts";
 import type { WaitOptions } from "../adapters/types.ts";
 import { OpenRequest } from "./_auth_request.ts";
-import { requireFunction, tell } from "./_callback.ts";
+import { tell } from "./_callback.ts";
 import { persist } from "./_persist.ts";
 import { restartUnheard } from "./_unheard.ts";
 import {

@@ -67,8 +67,8 @@ test("docs/cmgr.md tells every limit with its default", () => {
   const rows = tables.flatMap(table);
   const told = new Map(rows.map(([name, value]) => [names(name)[0], value]));
   const real = {
-    ...sessionSettings({}, {}),
-    ...listenerSettings({}, {}),
+    ...sessionSettings({}),
+    ...listenerSettings({}),
     ...reconnectSettings(true),
     capacity: cmgr.CHANNEL_CAPACITY,
     maxBytes: cmgr.CHANNEL_BYTES,

@@ -3,6 +3,7 @@ import { readdirSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { test } from "node:test";
 import type {
+  Channel,
   ConnectionManager,
   DisconnectReason,
   Session,
@@ -61,6 +62,11 @@ export class Log {
       if (state !== "data") this.events.push(event);
       return next(event);
     };
+  }
+
+  /** Takes all events of a channel, until that ends. */
+  async take(events: Channel): Promise<void> {
+    for await (const event of events) this.sink(event);
   }
 
   /** The end of the session of that name, if it was told. */

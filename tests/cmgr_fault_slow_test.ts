@@ -173,9 +173,7 @@ check("a channel that nobody takes from pauses its own sockets, within bounds", 
   late.destroy();
   // Whoever takes gets it all, in order.
   const taken = new Log();
-  const taking = (async () => {
-    for await (const event of stuck) taken.sink(event);
-  })();
+  const taking = taken.take(stuck);
   await until(() => received() >= 3 * LOTS);
   for (const client of clients) client.end();
   await until(() => taken.counts.disconnected === 4);
@@ -201,9 +199,7 @@ check(
     // One told completely has made room.
     assert(accepted() <= 9, `${accepted()}`);
     const taken = new Log();
-    const taking = (async () => {
-      for await (const event of stuck) taken.sink(event);
-    })();
+    const taking = taken.take(stuck);
     await until(() => accepted() === 12);
     for (const client of clients) client.destroy();
     await until(() => taken.counts.disconnected === 12);
@@ -419,7 +415,7 @@ check("shutdown() does not wait for peers that do not read beyond graceMs", asyn
   await manager.shutdown({ graceMs: 50 });
   await Promise.all(writes);
   const log = new Log();
-  for await (const event of manager.events) log.sink(event);
+  await log.take(manager.events);
   assertEquals(log.wrong, []);
   assertEquals(log.over, true);
   theirs.abort();

@@ -183,9 +183,7 @@ check(
     const manager = await ConnectionManager.open({ port: "any", lingerMs: 1 });
     const port = portOf(manager);
     const log = new Log();
-    const taken = (async () => {
-      for await (const event of manager.events) log.sink(event);
-    })();
+    const taken = log.take(manager.events);
     const crowded = crowd(600, async (i) => {
       try {
         const client = await dial(port);

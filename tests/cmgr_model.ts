@@ -79,7 +79,7 @@ export class World {
       onRefused: () => this.#refused++,
       onError: (error) => this.#failure ??= error,
     });
-    this.#settings = sessionSettings({}, plan.limits);
+    this.#settings = sessionSettings(plan.limits);
     this.#channels = [new Channel(1), new Channel(4, { maxBytes: 100 })];
     for (const channel of [this.manager.events, ...this.#channels]) {
       const gate = new Gate();
