@@ -1,20 +1,11 @@
 /**
- * Decides what is sent next, seals it and writes it: control frames first, then the streams in turn, each with one frame.
+ * Decides what is sent next and writes it: control frames first, then what is granted, then the streams in turn, by their priority.
  *
  * @module
  */
 import type { Aead, SealBox } from "../adapters/aead.ts";
 import type { Conn } from "../adapters/types.ts";
 import type { MuxError } from "./errors.ts";
-import {
-  FLAG,
-  HEADER_BYTES,
-  MAX_PAYLOAD_BYTES,
-  NONCE_OFFSET,
-  TAG_BYTES,
-  writeUint32,
-} from "./frame.ts";
-import { subkey } from "./key.ts";
 import { Queue } from "../adapters/queue.ts";
 
 /** Whoever waits for something to be sent. */
@@ -26,94 +17,209 @@ export interface Settle {
 /** A stream, as the sender sees it. */
 export interface Source {
   readonly id: number;
+  /** From 0, which is sent first, to 7. */
+  readonly priority: number;
   /** Set and cleared by the sender. */
   readyToSend: boolean;
   /** Set and cleared by the sender. */
   creditQueued: boolean;
-  /** At most `most` bytes to send now, undefined if there are none. The writes that are taken whole with it are added to `taken`. */
-  takeData(most: number, taken: Settle[]): Uint8Array | undefined;
+  /** How many bytes it can send now, at most `most`. */
+  sendable(most: number): number;
+  /** Takes so many, as `sendable()` said. The writes that are taken whole with it are added to `taken`. */
+  takeData(count: number, taken: Settle[]): Uint8Array;
+  /** The same, copied to `into`. */
+  copyData(into: Uint8Array, at: number, count: number, taken: Settle[]): void;
   /** True if there is more to send now. */
   readonly hasData: boolean;
   /** The increment to grant, undefined if there is none any more. */
   takeCredit(): number | undefined;
 }
 
-/** Bytes of frames that are sealed and written at once: as many as gomux writes. */
-const BATCH_BYTES = 9 * (HEADER_BYTES + MAX_PAYLOAD_BYTES + TAG_BYTES);
-/** Bytes of a nonce that stay the same in one direction of a session; the rest counts frames. */
-export const NONCE_PREFIX_BYTES = 16;
-/** How the prefixes of this package begin, so that a receiver knows from the first frame on that they are counted from 0. */
-export const NONCE_MARK: Uint8Array = new TextEncoder().encode("count0");
-
-const NOTHING = new Uint8Array(0);
-
-/** A frame that waits. */
-interface Outgoing {
+/** A frame without payload that waits. */
+export interface Control {
   readonly id: number;
-  readonly flags: number;
-  readonly length: number;
-  readonly payload: Uint8Array;
-  readonly answer?: boolean;
+  /** The number that its protocol has for it. */
+  readonly type: number;
+  /** What it carries, if anything. */
+  readonly values: readonly number[];
+  /** The peer has provoked it. */
+  readonly answer: boolean;
+}
+
+/** What is sealed and written at once. */
+export interface Batch {
+  readonly boxes: readonly SealBox[];
+  /** All of them, with what goes between. */
+  readonly whole: Uint8Array;
+}
+
+/** How a protocol lays frames out. */
+export interface Packer {
+  /**
+   * Takes what is next from `outbox`, as much as is written at once; undefined if there is nothing. The memory of the batch before the last
+   * one may be used again.
+   */
+  pack(outbox: Outbox): Batch | undefined;
+  /** Frames and payload bytes so far. */
+  readonly frames: number;
+  readonly bytes: number;
+}
+
+/** One queue for each priority. */
+const PRIORITIES = 8;
+
+/** What waits to be sent, in its order. */
+export class Outbox {
+  queuedAnswers = 0;
+  /** The writes of the batch that is being packed and sealed. */
+  readonly taken: Settle[] = [];
+  readonly #controls = new Queue<Control>();
+  readonly #creditors = new Queue<Source>();
+  readonly #ready: readonly Queue<Source>[] = Array.from(
+    { length: PRIORITIES },
+    () => new Queue<Source>(),
+  );
+  #readySources = 0;
+
+  get empty(): boolean {
+    return this.#controls.length + this.#creditors.length + this.#readySources === 0;
+  }
+
+  /** The end of a stream is queued when its last data are taken: so controls are to be taken first. */
+  control(): Control | undefined {
+    const control = this.#controls.shift();
+    if (control?.answer) this.queuedAnswers--;
+    return control;
+  }
+
+  /** A grant: of a stream, and how much. */
+  credit(): { readonly id: number; readonly increment: number } | undefined {
+    for (let source = this.#creditors.shift(); source; source = this.#creditors.shift()) {
+      source.creditQueued = false;
+      const increment = source.takeCredit();
+      if (increment !== undefined) return { id: source.id, increment };
+    }
+    return undefined;
+  }
+
+  /** The stream whose turn it is. Whoever took of its data says so with `took()`. */
+  source(): Source | undefined {
+    if (this.#readySources === 0) return undefined;
+    for (const queue of this.#ready) {
+      const source = queue.first();
+      if (source !== undefined) return source;
+    }
+    return undefined;
+  }
+
+  /** Its turn is over: it goes behind the others if it has more. */
+  took(source: Source): void {
+    // It may have left meanwhile.
+    if (!source.readyToSend) return;
+    this.#removeReady(source);
+    if (source.hasData) this.#addReady(source);
+  }
+
+  addControl(control: Control): void {
+    if (control.answer) this.queuedAnswers++;
+    this.#controls.push(control);
+  }
+
+  addCredit(source: Source): void {
+    source.creditQueued = true;
+    this.#creditors.push(source);
+  }
+
+  addData(source: Source): void {
+    this.#addReady(source);
+  }
+
+  remove(source: Source): void {
+    if (source.creditQueued) this.#creditors.remove(source);
+    source.creditQueued = false;
+    if (source.readyToSend) this.#removeReady(source);
+  }
+
+  clear(error: MuxError): void {
+    for (const write of this.taken.splice(0)) write.reject(error);
+    for (const queue of [this.#controls, this.#creditors, ...this.#ready]) queue.clear();
+    this.#readySources = 0;
+  }
+
+  #addReady(source: Source): void {
+    source.readyToSend = true;
+    this.#readySources++;
+    this.#ready[source.priority]!.push(source);
+  }
+
+  #removeReady(source: Source): void {
+    source.readyToSend = false;
+    // Its priority may be another one by now.
+    const at = this.#ready[source.priority]!;
+    if (at.remove(source) || this.#ready.some((queue) => queue.remove(source))) {
+      this.#readySources--;
+    }
+  }
 }
 
 export class Sender {
-  /** Our own nonces begin with it; coming back, it proves reflection. */
-  readonly prefix: Uint8Array;
   lastWriteAt: number = performance.now();
-  frames = 0;
-  bytes = 0;
   writes = 0;
-  queuedAnswers = 0;
   readonly #conn: Conn;
-  readonly #key: Uint8Array;
   readonly #aead: Promise<Aead>;
+  readonly #packer: Packer;
   readonly #onError: (error: unknown) => void;
-  readonly #controls = new Queue<Outgoing>();
-  readonly #creditors = new Queue<Source>();
-  readonly #ready = new Queue<Source>();
-  /** Two, since one is sealed while the other is written. */
-  readonly #buffers: Uint8Array[] = [NOTHING, NOTHING];
+  readonly #outbox = new Outbox();
   #running = false;
   #stopped = false;
-  /** The writes of the batch that is being sealed. */
-  #taken: Settle[] = [];
   #whenIdle: (() => void)[] = [];
 
-  constructor(conn: Conn, key: Uint8Array, aead: Promise<Aead>, onError: (error: unknown) => void) {
+  constructor(
+    conn: Conn,
+    aead: Promise<Aead>,
+    packer: Packer,
+    onError: (error: unknown) => void,
+  ) {
     this.#conn = conn;
-    this.prefix = crypto.getRandomValues(new Uint8Array(NONCE_PREFIX_BYTES));
-    this.prefix.set(NONCE_MARK);
-    this.#key = subkey(key, this.prefix);
     this.#aead = aead;
+    this.#packer = packer;
     this.#onError = onError;
   }
 
-  /** `answer` for a frame that the peer has provoked, which are counted while they wait. */
-  control(id: number, flags: number, answer: boolean): void {
-    if (answer) this.queuedAnswers++;
-    this.#controls.push({ id, flags, length: 0, payload: NOTHING, answer });
+  get frames(): number {
+    return this.#packer.frames;
+  }
+
+  get bytes(): number {
+    return this.#packer.bytes;
+  }
+
+  /** Frames that wait and that the peer has provoked. */
+  get queuedAnswers(): number {
+    return this.#outbox.queuedAnswers;
+  }
+
+  control(id: number, type: number, values: readonly number[], answer: boolean): void {
+    if (this.#stopped) return;
+    this.#outbox.addControl({ id, type, values, answer });
     this.#start();
   }
 
   credit(source: Source): void {
-    if (source.creditQueued) return;
-    source.creditQueued = true;
-    this.#creditors.push(source);
+    if (source.creditQueued || this.#stopped) return;
+    this.#outbox.addCredit(source);
     this.#start();
   }
 
   data(source: Source): void {
-    if (source.readyToSend) return;
-    source.readyToSend = true;
-    this.#ready.push(source);
+    if (source.readyToSend || this.#stopped) return;
+    this.#outbox.addData(source);
     this.#start();
   }
 
   /** Forgets a stream that has nothing to send any more; it may be many that wait for a transport which takes nothing. */
   leave(source: Source): void {
-    if (source.creditQueued) this.#creditors.remove(source);
-    if (source.readyToSend) this.#ready.remove(source);
-    source.creditQueued = source.readyToSend = false;
+    this.#outbox.remove(source);
   }
 
   /** Resolves when all that waits is with the transport; never, if that fails or `stop()` is called. */
@@ -122,15 +228,17 @@ export class Sender {
     return new Promise((resolve) => this.#whenIdle.push(resolve));
   }
 
-  /** Sends nothing more; who waits is told `error`. */
-  stop(error: MuxError): void {
+  /** Sends nothing more but `last`; who waits is told `error`. */
+  stop(error: MuxError, last?: Control): void {
     this.#stopped = true;
-    for (const write of this.#taken.splice(0)) write.reject(error);
-    for (const queue of [this.#controls, this.#creditors, this.#ready]) queue.clear();
+    this.#outbox.clear(error);
+    if (last === undefined) return;
+    this.#outbox.addControl(last);
+    this.#start();
   }
 
   #start(): void {
-    if (this.#running || this.#stopped) return;
+    if (this.#running) return;
     this.#running = true;
     // After what else happens in this turn: many small writes become one.
     queueMicrotask(() => this.#run().catch((error) => this.#onError(error)));
@@ -138,111 +246,33 @@ export class Sender {
 
   async #run(): Promise<void> {
     const aead = await this.#aead;
+    const { taken } = this.#outbox;
     let writing: Promise<void> | undefined;
-    for (let turn = 0;; turn ^= 1) {
-      const batch = this.#collect();
-      if (batch.length === 0) {
+    for (;;) {
+      const batch = this.#packer.pack(this.#outbox);
+      if (batch === undefined) {
         await writing;
-        if (this.#controls.length + this.#creditors.length + this.#ready.length > 0) continue;
+        if (!this.#outbox.empty) continue;
         break;
       }
-      const bytes = this.#layOut(batch, turn);
-      const sealing = aead.seal(bytes.boxes);
+      const sealing = aead.seal(batch.boxes);
       if (sealing !== undefined) await sealing;
       await writing;
-      if (this.#stopped) return;
       this.lastWriteAt = performance.now();
       this.writes++;
-      writing = this.#conn.write(bytes.whole);
+      writing = this.#conn.write(batch.whole);
       // Awaited above, a batch later.
       writing.catch(() => {});
-      for (const write of this.#taken.splice(0)) write.resolve();
+      for (const write of taken.splice(0)) write.resolve();
     }
     this.#running = false;
     for (const resolve of this.#whenIdle.splice(0)) resolve();
   }
-
-  /** The frames of the next batch. */
-  #collect(): Outgoing[] {
-    const batch: Outgoing[] = [];
-    let room = BATCH_BYTES;
-    while (room >= HEADER_BYTES + MAX_PAYLOAD_BYTES + TAG_BYTES) {
-      const frame = this.#next();
-      if (frame === undefined) break;
-      batch.push(frame);
-      room -= HEADER_BYTES + frame.payload.length + TAG_BYTES;
-    }
-    return batch;
-  }
-
-  #next(): Outgoing | undefined {
-    // In this order: the frame that ends a stream is queued when its last data are taken.
-    const control = this.#controls.shift();
-    if (control !== undefined) {
-      if (control.answer) this.queuedAnswers--;
-      return control;
-    }
-    for (let source = this.#creditors.shift(); source; source = this.#creditors.shift()) {
-      source.creditQueued = false;
-      const length = source.takeCredit();
-      if (length === undefined) continue;
-      return { id: source.id, flags: FLAG.WINDOW_UPDATE, length, payload: NOTHING };
-    }
-    for (let source = this.#ready.shift(); source; source = this.#ready.shift()) {
-      source.readyToSend = false;
-      const payload = source.takeData(MAX_PAYLOAD_BYTES, this.#taken);
-      if (source.hasData) {
-        source.readyToSend = true;
-        this.#ready.push(source);
-      }
-      if (payload === undefined) continue;
-      return { id: source.id, flags: FLAG.DATA, length: payload.length, payload };
-    }
-    return undefined;
-  }
-
-  /** Writes the headers; what is to be sealed, and the whole of it. */
-  #layOut(
-    batch: readonly Outgoing[],
-    turn: number,
-  ): { readonly boxes: SealBox[]; readonly whole: Uint8Array } {
-    let size = 0;
-    for (const { payload } of batch) size += HEADER_BYTES + payload.length + TAG_BYTES;
-    if (this.#buffers[turn]!.length < size) this.#buffers[turn] = new Uint8Array(roomFor(size));
-    const buffer = this.#buffers[turn]!;
-    const nonces = new Uint8Array(12 * batch.length);
-    let at = 0;
-    const boxes = batch.map(({ id, flags, length, payload }, i): SealBox => {
-      const body = at + HEADER_BYTES;
-      writeUint32(buffer, at, id);
-      writeUint32(buffer, at + 4, length);
-      writeUint32(buffer, at + 8, flags);
-      buffer.set(this.prefix, at + NONCE_OFFSET);
-      const counter = this.frames++;
-      const high = Math.floor(counter / 2 ** 32);
-      writeUint32(buffer, body - 8, counter);
-      writeUint32(buffer, body - 4, high);
-      writeUint32(nonces, 12 * i + 4, counter);
-      writeUint32(nonces, 12 * i + 8, high);
-      const end = body + payload.length + TAG_BYTES;
-      const box = {
-        key: this.#key,
-        nonce: nonces.subarray(12 * i, 12 * i + 12),
-        aad: buffer.subarray(at, body),
-        input: payload,
-        output: buffer.subarray(body, end),
-      };
-      this.bytes += payload.length;
-      at = end;
-      return box;
-    });
-    return { boxes, whole: buffer.subarray(0, size) };
-  }
 }
 
 /** Doubled until it fits, so that a session that sends little holds little. */
-function roomFor(size: number): number {
+export function roomFor(size: number, most: number): number {
   let room = 512;
   while (room < size) room *= 2;
-  return Math.min(room, Math.max(size, BATCH_BYTES));
+  return Math.min(room, Math.max(size, most));
 }

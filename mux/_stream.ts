@@ -3,42 +3,54 @@
  *
  * @module
  */
-import { MAX_TIMEOUT_MS } from "../adapters/limits.ts";
 import type { WaitOptions } from "../adapters/types.ts";
 import { ByteQueue } from "./_byte_queue.ts";
+import { Deadline } from "./_deadline.ts";
+import { Outgoing, type Write } from "./_outgoing.ts";
 import { Queue } from "../adapters/queue.ts";
 import { abortedError, type Waiter, waitIn } from "./_wait.ts";
 import type { Settle, Source } from "./_sender.ts";
-import { CREDIT_BYTES, WINDOW_BYTES } from "./config.ts";
+import type { ReceiveWindow } from "./_window.ts";
 import { MuxError, type MuxErrorCode } from "./errors.ts";
-import { FLAG, MAX_PAYLOAD_BYTES } from "./frame.ts";
 import type { MuxStream } from "./stream.ts";
 
-/** What a stream needs of its session. */
+/** What a stream needs of its session, which knows what its protocol says for it. */
 export interface Link {
   readonly closeTimeoutMs: number;
-  /** Sends a frame without a payload. */
-  control(id: number, flags: number): void;
+  /** False if the protocol has no word for `reset()`, and none for codes. */
+  readonly resets: boolean;
+  /** What we may send at first, and what the peer may ever allow, in bytes. */
+  readonly sendWindow: number;
+  readonly maxSendWindow: number;
+  receiveWindow(): ReceiveWindow;
+  /** Tells that it is accepted. */
+  announce(id: number): void;
+  /** Tells that we write no more. */
+  endWriting(id: number): void;
+  /** Tells that we read no more. */
+  stopReading(id: number, code: number): void;
+  /** Tells that it is over: `inOrder` if all that was written was sent, `known` if both directions have ended before. */
+  end(id: number, inOrder: boolean, known: boolean, code: number): void;
   /** There is something to grant, see `takeCredit()`. */
   credit(source: Source): void;
-  /** There is something to send, see `takeData()`. */
+  /** There is something to send. */
   data(source: Source): void;
   /** The stream is over, and has nothing to send. */
   forget(stream: StreamCore): void;
 }
 
+/** What ends writing behind all that was written: our direction alone, or the stream. */
+type Farewell = "writing" | "stream";
+
 type Read = Waiter<Uint8Array | null> & { readonly most: number };
 
-interface Write extends Settle {
-  readonly bytes: Uint8Array;
-  /** Of `bytes` when they were given: less if somebody has transferred them since. */
-  readonly size: number;
-  taken: number;
-}
+/** Of 0 (first) to 7; the same as of an HTTP response that says nothing (RFC 9218). */
+export const DEFAULT_PRIORITY = 3;
 
 export class StreamCore implements Source {
   readonly id: number;
   readonly closed: Promise<void>;
+  priority: number;
   readyToSend = false;
   creditQueued = false;
   /** What its user holds, once there is one. */
@@ -51,42 +63,38 @@ export class StreamCore implements Source {
 
   readonly #received = new ByteQueue();
   readonly #reads = new Queue<Read>();
-  /** What the peer may still send. */
-  #receiveWindow = WINDOW_BYTES;
-  /** Read, or thrown away, and not granted again yet. */
-  #consumed = 0;
+  readonly #receiveWindow: ReceiveWindow;
   /** How reading ends, behind what was received: in order (null) or by an error. */
   #readEnd: null | MuxError | undefined;
   #readDeadline = new Deadline(() => this.#expireReads());
 
-  readonly #writes = new Queue<Write>();
-  /** Those that were taken whole and wait for the transport. */
-  readonly #taken = new Set<Write>();
-  /** Bytes given to `write()` that were not sent. */
-  #queued = 0;
-  #sendWindow = WINDOW_BYTES;
+  readonly #outgoing = new Outgoing();
+  #sendWindow: number;
   /** Why nothing can be written any more. */
   #writeEnd: MuxError | undefined;
-  /** The frame that goes behind what is queued. */
-  #farewell: 3 | 5 | undefined;
+  /** Said behind what is queued. */
+  #farewell: Farewell | undefined;
   #flushed: PromiseWithResolvers<void> | undefined;
   #writeDeadline = new Deadline(() => this.#expireWrites());
 
-  /** Both ends of each direction: reading is over with the peer's CLOSE_READ or our CLOSE_WRITE, writing the other way round. */
+  /** Each direction ends by the writer's word or by the reader's. */
   #inDone = false;
   #outDone = false;
   #forgotten = false;
   #close: Promise<void> | undefined;
 
-  constructor(id: number, link: Link) {
+  constructor(id: number, link: Link, priority: number = DEFAULT_PRIORITY) {
     this.id = id;
     this.#link = link;
+    this.priority = priority;
+    this.#sendWindow = link.sendWindow;
+    this.#receiveWindow = link.receiveWindow();
     this.closed = new Promise((resolve, reject) => this.#settleClosed = { resolve, reject });
     this.closed.catch(() => {});
   }
 
   get queued(): number {
-    return this.#queued;
+    return this.#outgoing.queued;
   }
 
   // Reading.
@@ -111,31 +119,27 @@ export class StreamCore implements Source {
 
   #grant(bytes: number): void {
     if (this.#inDone || this.#forgotten) return;
-    this.#consumed += bytes;
-    if (this.#consumed >= CREDIT_BYTES) this.#link.credit(this);
+    if (this.#receiveWindow.consume(bytes)) this.#link.credit(this);
   }
 
-  /** Tells the peer that its open was seen, by a grant of nothing: harmless to gomux, which has no other word for it. */
+  /** Tells the peer that its open was seen. */
   announce(): void {
     // Also of one that is over by now: the opener waits for it before it opens more.
-    this.#link.control(this.id, FLAG.WINDOW_UPDATE);
+    this.#link.announce(this.id);
   }
 
   takeCredit(): number | undefined {
     if (this.#forgotten) return undefined;
-    const length = Math.min(this.#consumed, MAX_PAYLOAD_BYTES);
-    if (length === 0) return undefined;
-    this.#consumed -= length;
-    this.#receiveWindow += length;
-    if (this.#consumed >= CREDIT_BYTES) this.#link.credit(this);
-    return length;
+    const increment = this.#receiveWindow.take();
+    if (increment === 0) return undefined;
+    if (this.#receiveWindow.due) this.#link.credit(this);
+    return increment;
   }
 
   onData(payload: Uint8Array): void {
-    if (payload.length > this.#receiveWindow) {
+    if (!this.#receiveWindow.receive(payload.length)) {
       throw new MuxError("window", `stream ${this.id}: the peer sends more than was granted`);
     }
-    this.#receiveWindow -= payload.length;
     // Nobody will read it, but the peer must not stall before it hears of that.
     if (this.#readEnd !== undefined) return this.#grant(payload.length);
     this.#received.push(payload);
@@ -185,99 +189,58 @@ export class StreamCore implements Source {
     if (this.#writeEnd !== undefined) return Promise.reject(this.#writeEnd);
     if (this.#writeDeadline.expired) return Promise.reject(this.#timedOut("write"));
     if (bytes.length === 0) return Promise.resolve();
-    return new Promise((resolve, reject) => {
-      const write: Write = {
-        bytes,
-        size: bytes.length,
-        taken: 0,
-        resolve: () => (this.#taken.delete(write), resolve()),
-        reject: (error) => (this.#taken.delete(write), reject(cutShort(error, write.taken))),
-      };
-      if (signal !== undefined) {
-        const { resolve, reject } = write;
-        const onAbort = () => {
-          this.#takeBack(write, abortedError(signal, this.#doing("write"), write.taken));
-        };
-        const gone = () => signal.removeEventListener("abort", onAbort);
-        write.resolve = () => (gone(), resolve());
-        write.reject = (error) => (gone(), reject(error));
-        signal.addEventListener("abort", onAbort, { once: true });
-      }
-      this.#writes.push(write);
-      this.#queued += bytes.length;
-      if (this.#sendWindow > 0) this.#link.data(this);
+    const written = this.#outgoing.add(bytes, signal, (write) => {
+      this.#takeBack(write, abortedError(signal!, this.#doing("write"), write.taken));
     });
+    if (this.#sendWindow > 0) this.#link.data(this);
+    return written;
   }
 
   get hasData(): boolean {
-    return this.#queued > 0 && this.#sendWindow > 0;
+    return this.#outgoing.queued > 0 && this.#sendWindow > 0;
   }
 
-  takeData(most: number, taken: Settle[]): Uint8Array | undefined {
-    const room = Math.min(most, this.#sendWindow, this.#queued);
-    const first = this.#writes.first();
-    if (room === 0 || first === undefined) return undefined;
-    if (first.bytes.length !== first.size) {
-      this.abort(new TypeError("the bytes of a write were transferred before they were sent"));
-      return undefined;
-    }
-    let payload: Uint8Array;
-    if (first.bytes.length - first.taken >= room) {
-      payload = this.#takeFrom(first, room, taken);
-    } else {
-      payload = new Uint8Array(room);
-      for (let at = 0; at < room;) {
-        const write = this.#writes.first()!;
-        if (write.bytes.length !== write.size) {
-          // The next turn tells.
-          payload = payload.subarray(0, at);
-          break;
-        }
-        const part = this.#takeFrom(write, room - at, taken);
-        payload.set(part, at);
-        at += part.length;
-      }
-    }
-    this.#queued -= payload.length;
-    this.#sendWindow -= payload.length;
-    if (this.#queued === 0) this.#sayFarewell();
+  sendable(most: number): number {
+    if (!this.hasData) return 0;
+    const bytes = this.#outgoing.available(Math.min(most, this.#sendWindow));
+    if (bytes !== undefined) return bytes;
+    this.abort(new TypeError("the bytes of a write were transferred before they were sent"));
+    return 0;
+  }
+
+  takeData(count: number, taken: Settle[]): Uint8Array {
+    const payload = this.#outgoing.take(count, taken);
+    this.#onTaken(count);
     return payload;
   }
 
-  #takeFrom(write: Write, most: number, taken: Settle[]): Uint8Array {
-    const from = write.taken;
-    const to = Math.min(write.bytes.length, from + most);
-    write.taken = to;
-    if (to === write.bytes.length) {
-      this.#writes.shift();
-      this.#taken.add(write);
-      taken.push(write);
-    }
-    return from === 0 && to === write.bytes.length ? write.bytes : write.bytes.subarray(from, to);
+  copyData(into: Uint8Array, at: number, count: number, taken: Settle[]): void {
+    this.#outgoing.copy(into, at, count, taken);
+    this.#onTaken(count);
+  }
+
+  #onTaken(count: number): void {
+    this.#sendWindow -= count;
+    if (this.#outgoing.queued === 0) this.#sayFarewell();
   }
 
   /** Gives up what is left of a write, and waiting for it. */
   #takeBack(write: Write, error: MuxError): void {
-    write.reject(error);
-    if (!this.#writes.remove(write)) return;
-    this.#queued -= write.size - write.taken;
-    if (this.#queued === 0) this.#sayFarewell();
+    this.#outgoing.takeBack(write, error);
+    if (this.#outgoing.queued === 0) this.#sayFarewell();
   }
 
   #expireWrites(): void {
-    const writes = [...this.#taken, ...this.#writes];
-    this.#writes.clear();
-    this.#queued = 0;
-    for (const write of writes) write.reject(this.#timedOut("write", write.taken));
+    this.#outgoing.reject((taken) => this.#timedOut("write", taken));
     this.#sayFarewell();
   }
 
   onWindowUpdate(length: number): void {
     this.#sendWindow += length;
-    if (this.#sendWindow > WINDOW_BYTES) {
+    if (this.#sendWindow > this.#link.maxSendWindow) {
       throw new MuxError("window", `stream ${this.id}: the peer grants more than there is`);
     }
-    if (this.#queued > 0 && length > 0) this.#link.data(this);
+    if (this.hasData && length > 0) this.#link.data(this);
   }
 
   /** Tells an end of writing that is not of the writer's own making. */
@@ -290,28 +253,24 @@ export class StreamCore implements Source {
   #endWriting(error: MuxError): void {
     this.#writeEnd ??= error;
     this.#tellWriteError?.(error);
-    this.#queued = 0;
-    for (const write of [...this.#taken, ...this.#writes]) write.reject(error);
-    this.#writes.clear();
+    this.#outgoing.reject(() => error);
     this.#flushed?.resolve();
   }
 
-  /** Sends `flags` behind what is queued; resolves when that is done, or can no longer be. */
-  #finish(flags: 3 | 5, error: MuxError): Promise<void> {
+  /** Says `farewell` behind what is queued; resolves when that is done, or can no longer be. */
+  #finish(farewell: Farewell, error: MuxError): Promise<void> {
     this.#writeEnd ??= error;
-    this.#farewell = flags;
+    this.#farewell = farewell;
     this.#flushed ??= Promise.withResolvers();
-    if (this.#queued === 0) this.#sayFarewell();
+    if (this.#outgoing.queued === 0) this.#sayFarewell();
     return this.#flushed.promise;
   }
 
   #sayFarewell(): void {
     if (this.#farewell === undefined || this.#forgotten) return;
-    if (this.#farewell === FLAG.CLOSE_READ && !this.#outDone) {
-      this.#link.control(this.id, FLAG.CLOSE_READ);
-    }
+    if (this.#farewell === "writing" && !this.#outDone) this.#link.endWriting(this.id);
     this.#outDone = true;
-    if (this.#farewell === FLAG.CLOSE_STREAM) this.#forget(undefined);
+    if (this.#farewell === "stream") this.#forget(undefined);
     else this.#forgetIfDone();
     this.#flushed?.resolve();
   }
@@ -323,17 +282,17 @@ export class StreamCore implements Source {
       return this.#flushed?.promise ?? Promise.resolve();
     }
     const error = this.#error("write-closed", "writing was closed");
-    return this.#finish(FLAG.CLOSE_READ, error);
+    return this.#finish("writing", error);
   }
 
-  closeRead(): void {
+  closeRead(code: number = 0): void {
     // An end that has come already stays as it is, but what came before it is not wanted any more.
     this.#endReading(null);
     const unread = this.#received.length;
     this.#received.clear();
     if (this.#inDone || this.#forgotten) return;
     this.#grant(unread);
-    this.#link.control(this.id, FLAG.CLOSE_WRITE);
+    this.#link.stopReading(this.id, code);
     this.#inDone = true;
     this.#forgetIfDone();
   }
@@ -351,7 +310,7 @@ export class StreamCore implements Source {
       this.#endWriting(late);
       this.#forget(late);
     }, this.#link.closeTimeoutMs);
-    const flushed = this.#finish(FLAG.CLOSE_STREAM, error);
+    const flushed = this.#finish("stream", error);
     this.#writeEnd = error;
     this.#tellWriteError?.(error);
     this.#close = flushed.then(() => clearTimeout(timer)).then(() => this.closed);
@@ -368,14 +327,30 @@ export class StreamCore implements Source {
     this.#grant(unread);
   }
 
-  abort(reason?: unknown): void {
+  abort(reason?: unknown, code: number = 0): void {
     if (this.#forgotten) return this.#received.clear();
     const error = this.#error("stream-closed", "it was aborted", reason);
     this.#abandonReading(error);
     this.#endWriting(error);
     this.#writeEnd = error;
     this.#close ??= Promise.resolve();
-    this.#forget(error);
+    this.#forget(error, code);
+  }
+
+  /** The same, and the peer is told `code`, if the protocol has a word for it. */
+  reset(code: number): void {
+    this.#requireResets();
+    this.abort(undefined, code);
+  }
+
+  /** As `closeRead()`, and the peer is told `code`. */
+  stop(code: number): void {
+    this.#requireResets();
+    this.closeRead(code);
+  }
+
+  #requireResets(): void {
+    if (!this.#link.resets) throw this.#error("unsupported", "its protocol, v1, has no codes");
   }
 
   /** The peer will write no more. */
@@ -386,23 +361,30 @@ export class StreamCore implements Source {
   }
 
   /** The peer will read no more. */
-  onCloseWrite(): void {
-    this.#endWriting(this.#error("write-closed", "the peer reads no more"));
+  onCloseWrite(resetCode?: number): void {
+    const text = `stream ${this.id}: the peer reads no more`;
+    this.#endWriting(new MuxError("write-closed", text, { resetCode }));
     this.#outDone = true;
-    if (this.#farewell === FLAG.CLOSE_STREAM) this.#forget(undefined);
+    if (this.#farewell === "stream") this.#forget(undefined);
     else this.#forgetIfDone();
   }
 
   /** The peer has closed the stream. */
   onCloseStream(): void {
-    const lost = this.#queued > 0;
+    const lost = this.#outgoing.queued > 0;
     const error = this.#error("peer-closed-stream", "the peer has closed it");
     this.#endReading(null);
     this.#endWriting(error);
     this.#gone(lost ? error : undefined);
   }
 
-  /** The session is over. */
+  /** The peer has given the stream up: what came is not all. */
+  onReset(resetCode: number): void {
+    const text = `stream ${this.id}: the peer has reset it with code ${resetCode}`;
+    this.onSessionEnd(new MuxError("reset", text, { resetCode }));
+  }
+
+  /** It ends with its session, or by the peer. */
   onSessionEnd(error: MuxError): void {
     this.#endReading(error);
     this.#endWriting(error);
@@ -411,18 +393,22 @@ export class StreamCore implements Source {
 
   /** Both directions have ended: gomux keeps such a stream until it is closed. */
   #forgetIfDone(): void {
-    if (this.#inDone && this.#outDone) this.#forget(undefined);
+    if (this.#inDone && this.#outDone && !this.#forgotten) {
+      this.#link.end(this.id, true, true, 0);
+      this.#gone(undefined);
+    }
   }
 
-  #forget(error: MuxError | undefined): void {
+  #forget(error: MuxError | undefined, code: number = 0): void {
     if (this.#forgotten) return;
-    this.#link.control(this.id, FLAG.CLOSE_STREAM);
+    this.#link.end(this.id, error === undefined, false, code);
     this.#gone(error);
   }
 
   #gone(error: MuxError | undefined): void {
     if (!this.#forgotten) {
       this.#forgotten = true;
+      this.#receiveWindow.end();
       this.#link.forget(this);
     }
     if (this.#settled) return;
@@ -455,46 +441,5 @@ export class StreamCore implements Source {
 
   #doing(what: string): string {
     return `stream ${this.id}: ${what}`;
-  }
-}
-
-/** `error` for one write, of which so much was sent, or on its way to the transport. */
-function cutShort(error: MuxError, written: number): MuxError {
-  const { code, message, cause } = error;
-  return error.written === undefined ? new MuxError(code, message, { cause, written }) : error;
-}
-
-/** Numbers from here on are points in time, not spans: a hundred years from now would be less. */
-const FIRST_TIMESTAMP_MS = 1e12;
-
-/** A point in time, and what to do then. */
-class Deadline {
-  expired = false;
-  readonly #onExpire: () => void;
-  #timer: ReturnType<typeof setTimeout> | undefined;
-
-  constructor(onExpire: () => void) {
-    this.#onExpire = onExpire;
-  }
-
-  set(when: Date | number | undefined): void {
-    clearTimeout(this.#timer);
-    this.#timer = undefined;
-    this.expired = false;
-    if (when === undefined) return;
-    const at = Number(when);
-    if (Number.isNaN(at)) throw new RangeError("a deadline that is no time");
-    const absolute = typeof when !== "number" || at >= FIRST_TIMESTAMP_MS;
-    this.#wait(performance.now() + (absolute ? at - Date.now() : at));
-  }
-
-  #wait(until: number): void {
-    const left = until - performance.now();
-    if (left <= 0) {
-      this.expired = true;
-      this.#onExpire();
-      return;
-    }
-    this.#timer = setTimeout(() => this.#wait(until), Math.min(left, MAX_TIMEOUT_MS));
   }
 }
