@@ -118,7 +118,17 @@ interface NodeDecipher {
 }
 
 /** A `crypto.KeyObject`. */
-export type NodeKey = { readonly type: string };
+export interface NodeKey {
+  readonly type: string;
+  export(options: { readonly format: "der"; readonly type: "spki" }): Uint8Array;
+}
+
+/** A key in DER, and which kind of. */
+interface NodeDer<Type extends "pkcs8" | "spki"> {
+  readonly key: Uint8Array;
+  readonly format: "der";
+  readonly type: Type;
+}
 
 /** A `crypto.X509Certificate`. */
 export interface NodeCertificate {
@@ -135,7 +145,12 @@ type CipherParameters = readonly [
 interface Builtins {
   "node:crypto": {
     createSecretKey(key: Uint8Array): NodeKey;
-    createPrivateKey(pem: string): NodeKey;
+    createPrivateKey(key: string | NodeDer<"pkcs8">): NodeKey;
+    createPublicKey(key: NodeKey | NodeDer<"spki">): NodeKey;
+    generateKeyPairSync(
+      type: "x25519",
+    ): { readonly privateKey: NodeKey; readonly publicKey: NodeKey };
+    diffieHellman(keys: { readonly privateKey: NodeKey; readonly publicKey: NodeKey }): Uint8Array;
     readonly X509Certificate: new (pem: string) => NodeCertificate;
     createCipheriv(...parameters: CipherParameters): NodeCipher;
     createDecipheriv(...parameters: CipherParameters): NodeDecipher;
