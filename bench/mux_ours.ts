@@ -18,7 +18,7 @@ import {
   MAX_PAYLOAD_BYTES,
   TAG_BYTES,
   writeUint32,
-} from "../mux/frame.ts";
+} from "../mux/v1/frame.ts";
 import type { Pipe, Stack } from "./mux_stack.ts";
 
 const PSK = "bench";

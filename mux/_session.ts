@@ -77,6 +77,8 @@ export abstract class Session {
   /** Says that a stream is opened; gives its number. */
   protected abstract sayOpen(priority: number): number;
   protected abstract sayKeepalive(): void;
+  /** The session is about to be closed: no new streams. */
+  protected abstract sayClosing(): void;
   /** The last frame of an orderly end. */
   protected abstract sayFarewell(): void;
   /** The last frame before the session is given up, if there is one for that. */
@@ -130,6 +132,7 @@ export abstract class Session {
     const late = setTimeout(() => {
       this.fail(new MuxError("timeout", `closing: not done within ${closeTimeoutMs} ms`));
     }, closeTimeoutMs);
+    this.sayClosing();
     const live = [...this.live.values()].map((core) => core.close().catch(() => {}));
     await Promise.race([Promise.all(live), this.closed.catch(() => {})]);
     if (this.#end === undefined && !this.#peerClosed) {
@@ -228,9 +231,9 @@ export abstract class Session {
     return this.#close !== undefined;
   }
 
-  /** True if nothing that comes matters any more. */
-  protected get ended(): boolean {
-    return this.#end !== undefined;
+  /** What ended the session: nothing that comes matters any more. */
+  protected get ended(): MuxError | undefined {
+    return this.#end;
   }
 
   protected control(id: number, type: number, values: readonly number[], answer: boolean): void {

@@ -113,6 +113,12 @@ export interface OpenOptions extends WaitOptions {
   readonly priority?: number | undefined;
 }
 
+/** Checks a priority. @throws {RangeError} */
+export function requirePriority(priority: number): void {
+  if (Number.isInteger(priority) && priority >= 0 && priority <= 7) return;
+  throw new RangeError(`a priority of ${priority}, expected 0 to 7`);
+}
+
 const DEFAULTS = {
   maxStreams: 65536,
   maxPendingOpens: 128,

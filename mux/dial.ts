@@ -14,7 +14,7 @@ import type {
   Transport,
   WaitOptions,
 } from "../adapters/types.ts";
-import { limitsOf, type MuxOptions } from "./config.ts";
+import { type Config, configOf, type MuxOptions } from "./config.ts";
 import { Mux } from "./session.ts";
 
 /** Options of {@linkcode dial}. */
@@ -52,7 +52,7 @@ export interface MuxListenOptions extends MuxOptions, ListenOptions {
  * @throws {RangeError} for a limit that is none
  */
 export function client(duplex: Duplex | Conn, options: MuxOptions): Mux {
-  return new Mux(duplex, true, options);
+  return new Mux(duplex, true, configOf(options, true));
 }
 
 /**
@@ -61,7 +61,7 @@ export function client(duplex: Duplex | Conn, options: MuxOptions): Mux {
  * @throws {RangeError} for a limit that is none
  */
 export function server(duplex: Duplex | Conn, options: MuxOptions): Mux {
-  return new Mux(duplex, false, options);
+  return new Mux(duplex, false, configOf(options, false));
 }
 
 /**
@@ -70,10 +70,10 @@ export function server(duplex: Duplex | Conn, options: MuxOptions): Mux {
  * @throws {ConnectError} if there is no connection
  */
 export async function dial(address: Address | string, options: MuxDialOptions): Promise<Mux> {
-  limitsOf(options);
+  const config = configOf(options, true);
   const conn = await (options.transport ?? auto).connect(address, options);
   try {
-    return client(conn, options);
+    return new Mux(conn, true, config);
   } catch (error) {
     conn.abort(error);
     throw error;
@@ -83,14 +83,12 @@ export async function dial(address: Address | string, options: MuxDialOptions): 
 /** Accepts sessions. Iterating it yields each; that ends when it is closed. */
 export class MuxListener implements AsyncIterable<Mux>, AsyncDisposable {
   readonly #listener: Listener;
-  readonly #options: MuxOptions;
+  readonly #config: Config;
 
   /** Takes over a listener. */
   constructor(listener: Listener, options: MuxOptions) {
     this.#listener = listener;
-    const { psk } = options;
-    // A copy: who wipes theirs wants to do so at once, and sessions come later.
-    this.#options = { ...options, psk: typeof psk === "string" ? psk : psk.slice() };
+    this.#config = configOf(options, false);
   }
 
   /** Where it listens, with the real port. */
@@ -109,12 +107,12 @@ export class MuxListener implements AsyncIterable<Mux>, AsyncDisposable {
    * @throws {ConnectError} `closed`, `aborted`, or what `accept` failed with
    */
   async accept(options?: WaitOptions): Promise<Mux> {
-    return server(await this.#listener.accept(options), this.#options);
+    return new Mux(await this.#listener.accept(options), false, this.#config);
   }
 
   /** Yields each session until the listener is closed. */
   async *[Symbol.asyncIterator](): AsyncGenerator<Mux, void> {
-    for await (const conn of this.#listener) yield server(conn, this.#options);
+    for await (const conn of this.#listener) yield new Mux(conn, false, this.#config);
   }
 
   /** Stops listening. Sessions that were accepted live on. */
@@ -138,6 +136,7 @@ export async function listen(
   address: Address | string,
   options: MuxListenOptions,
 ): Promise<MuxListener> {
-  limitsOf(options);
+  // Before there is a listener to be closed again; it is its constructor that warns.
+  configOf({ ...options, onWarning: undefined }, false);
   return new MuxListener(await (options.transport ?? auto).listen(address, options), options);
 }

@@ -11,12 +11,21 @@
 export { type Aead, nobleAead, type OpenBox, type Opened, type SealBox } from "../adapters/aead.ts";
 export { type AeadName, fromSodium, loadAead, type SodiumLike } from "../adapters/aead_load.ts";
 export * from "../adapters/types.ts";
-export type { MuxOptions } from "./config.ts";
-export * from "./decode.ts";
+export type {
+  MuxIdentity,
+  MuxOptions,
+  MuxProtocol,
+  MuxSuite,
+  MuxWarning,
+  OpenOptions,
+} from "./config.ts";
 export * from "./dial.ts";
-export * from "./encode.ts";
 export * from "./errors.ts";
-export { FLAG, type Frame } from "./frame.ts";
-export { deriveKey } from "./key.ts";
-export { Mux, type MuxStats } from "./session.ts";
+export { generateIdentity, type GeneratedIdentity } from "./identity.ts";
+export { Mux } from "./session.ts";
+export type { MuxStats } from "./stats.ts";
 export { MuxStream } from "./stream.ts";
+export * from "./v1/decode.ts";
+export * from "./v1/encode.ts";
+export { FLAG, type Frame } from "./v1/frame.ts";
+export { deriveKey } from "./v1/key.ts";

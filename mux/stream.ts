@@ -6,6 +6,7 @@
 import type { Address, Conn, PeerCredentials, TlsInfo, WaitOptions } from "../adapters/types.ts";
 import type { StreamCore } from "./_stream.ts";
 import { until } from "./_wait.ts";
+import { requirePriority } from "./config.ts";
 import type { MuxErrorCode } from "./errors.ts";
 
 /** Bytes that `writable` holds before it says that it is full. */
@@ -16,7 +17,7 @@ const WRITABLE_BYTES = 64 * 1024;
  *
  * 1. Bytes arrive in the order written. What came before an error is read before the error.
  * 2. `read()` gives `null` at the end that the peer chose: its `closeWrite()` or `close()`. Any other end is an error.
- * 3. A reader that does not read holds at most 131072 bytes, and slows its own stream only.
+ * 3. A reader that does not read holds at most its window (131072 bytes on v1), and slows its own stream only.
  * 4. `closed` is settled once, and ignoring it never makes an unhandled rejection.
  *
  * Use either the pair `readable` / `writable` or `read()` / `write()` for a direction, not both at once.
@@ -106,11 +107,48 @@ export class MuxStream implements Conn {
   }
 
   /**
-   * Closes both directions at once; what was not sent is thrown away. The protocol has no word for it: the peer sees an ordinary end
-   * behind what was sent, so a message needs an end of its own to be told from half of one.
+   * Closes both directions at once; what was not sent is thrown away. The peer sees an error, `reset` with code 0, on v2. V1 has no word
+   * for it: there the peer sees an ordinary end behind what was sent, so a message needs an end of its own to be told from half of one.
    */
   abort(reason?: unknown): void {
     this.#core.abort(reason);
+  }
+
+  /**
+   * As `abort()`, and tells the peer why by a number of the application, 0 to 4294967295: its calls reject with `reset` and that
+   * `resetCode`.
+   *
+   * @throws {MuxError} `unsupported` on v1
+   * @throws {RangeError} for a code that is none
+   */
+  reset(code: number): void {
+    requireCode(code);
+    this.#core.reset(code);
+  }
+
+  /**
+   * As `closeRead()`, and tells the peer why: its writes reject with `write-closed` and that `resetCode`.
+   *
+   * @throws {MuxError} `unsupported` on v1
+   * @throws {RangeError} for a code that is none
+   */
+  stop(code: number): void {
+    requireCode(code);
+    this.#core.stop(code);
+  }
+
+  /**
+   * From 0 to 7: as long as a stream of the session with a lower number has something to send, this one waits. It concerns what we send,
+   * from its next turn on. @default 3, or what the peer opened it with (v2)
+   */
+  get priority(): number {
+    return this.#core.priority;
+  }
+
+  /** @throws {RangeError} for one that is none */
+  set priority(priority: number) {
+    requirePriority(priority);
+    this.#core.priority = priority;
   }
 
   /** Both deadlines at once. */
@@ -198,4 +236,8 @@ export class MuxStream implements Conn {
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
+}
+
+function requireCode(code: number): void {
+  if (code >>> 0 !== code) throw new RangeError(`a code of ${code}, expected 0 to 4294967295`);
 }

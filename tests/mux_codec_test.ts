@@ -10,7 +10,7 @@ import {
   MuxError,
   sealFrame,
 } from "@trunkline/sockets/mux";
-import { HEADER_BYTES, MAX_PAYLOAD_BYTES, TAG_BYTES } from "../mux/frame.ts";
+import { HEADER_BYTES, MAX_PAYLOAD_BYTES, TAG_BYTES } from "../mux/v1/frame.ts";
 import { fixture, fixtureJson, fromHex, toHex } from "./mux_vectors.ts";
 
 interface FrameVector {

@@ -7,7 +7,7 @@ import { concat } from "@std/bytes";
 import { test } from "node:test";
 import { connPair } from "@trunkline/sockets/auto";
 import { client, FLAG, type Mux, type MuxStream, server } from "@trunkline/sockets/mux";
-import { FrameSplitter } from "../mux/frame.ts";
+import { FrameSplitter } from "../mux/v1/frame.ts";
 import { codeOf, PSK, text, utf8 } from "./mux_pair.ts";
 import { leftovers, NOTHING_LEFT } from "./mux_peer.ts";
 import { unhandledDuring } from "./unhandled.ts";

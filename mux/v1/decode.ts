@@ -4,7 +4,7 @@
  * @module
  */
 import { xchacha20poly1305 } from "@noble/ciphers/chacha.js";
-import { MuxError } from "./errors.ts";
+import { MuxError } from "../errors.ts";
 import {
   type Frame,
   FrameSplitter,

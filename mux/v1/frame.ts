@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { MuxError } from "./errors.ts";
+import { MuxError } from "../errors.ts";
 
 /** The kinds of frames. `CLOSE_READ` and `CLOSE_WRITE` say what the *receiver* may no longer do. */
 export const FLAG: {

@@ -106,6 +106,9 @@ export class SessionV1 extends Session {
     this.#say(0, FLAG.KEEPALIVE);
   }
 
+  /** Streams that the peer opens meanwhile are refused each. */
+  protected sayClosing(): void {}
+
   protected sayFarewell(): void {
     this.#say(0, FLAG.CLOSE_MUX);
   }

@@ -5,7 +5,7 @@
  * @module
  */
 import { agree, generateKeyPair, type KeyPair, X25519_KEY_BYTES } from "../../adapters/x25519.ts";
-import { KEY_BYTES } from "../key.ts";
+import { KEY_BYTES } from "../v1/key.ts";
 import { isNoiseSuite, NOISE_TAG_BYTES, type NoiseSuite } from "./suite.ts";
 import { authFailed, SymmetricState } from "./symmetric_state.ts";
 

@@ -9,7 +9,7 @@ import { chacha20poly1305 } from "@noble/ciphers/chacha.js";
 import { blake2b } from "@noble/hashes/blake2.js";
 import { hkdf as rfcHkdf } from "@noble/hashes/hkdf.js";
 import { sha256 } from "@noble/hashes/sha2.js";
-import { KEY_BYTES } from "../key.ts";
+import { KEY_BYTES } from "../v1/key.ts";
 
 /** Cipher and hash of a session; the key agreement of both is X25519. */
 export type NoiseSuite = "ChaChaPoly_BLAKE2b" | "AESGCM_SHA256";

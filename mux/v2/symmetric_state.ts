@@ -4,7 +4,7 @@
  * @module
  */
 import { MuxError } from "../errors.ts";
-import { KEY_BYTES } from "../key.ts";
+import { KEY_BYTES } from "../v1/key.ts";
 import { hash, hashBytes, hkdf, type NoiseSuite, open, seal } from "./suite.ts";
 
 const NOTHING = new Uint8Array(0);

@@ -1,0 +1,83 @@
+/**
+ * Takes records apart (spec-mux2: records).
+ *
+ * @module
+ */
+import type { OpenBox } from "../../adapters/aead.ts";
+import type { Unpacker } from "../_receiver.ts";
+import { MuxError } from "../errors.ts";
+import { FrameReader, type FrameSink } from "./frame.ts";
+import { type RecordKeys, RecordSplitter } from "./record.ts";
+
+/** Takes what is in the records. What it throws ends the session. */
+export interface RecordSink {
+  /** A record of the peer, before its frames. */
+  onRecord(): void;
+  onData(id: number, payload: Uint8Array): void;
+  onControl: FrameSink["onControl"];
+}
+
+/** Data of up to this size are copied out of records from that size on: a short message is not to keep a long record alive. */
+const COPY = { data: 4096, record: 16384 } as const;
+
+const NOTHING = new Uint8Array(0);
+
+export class RecordUnpacker implements Unpacker, FrameSink {
+  bytes = 0;
+  readonly onControl: FrameSink["onControl"];
+  readonly #keys: RecordKeys;
+  readonly #sink: RecordSink;
+  readonly #splitter = new RecordSplitter();
+  readonly #reader = new FrameReader();
+  #records = 0;
+  #long = false;
+
+  constructor(keys: RecordKeys, sink: RecordSink) {
+    this.#keys = keys;
+    this.#sink = sink;
+    this.onControl = (type, id, first, second) => sink.onControl(type, id, first, second);
+  }
+
+  get partial(): boolean {
+    return this.#splitter.partial;
+  }
+
+  get frames(): number {
+    return this.#reader.frames;
+  }
+
+  split(chunk: Uint8Array): { readonly boxes: readonly OpenBox[]; readonly broken?: unknown } {
+    const records: Uint8Array[] = [];
+    let broken: unknown;
+    try {
+      this.#splitter.push(chunk, records);
+    } catch (error) {
+      broken = error;
+    }
+    const boxes = records.map((input) => ({
+      ...this.#keys.next(input.length),
+      aad: NOTHING,
+      input,
+    }));
+    return { boxes, broken };
+  }
+
+  accept(_: number, plain: Uint8Array | undefined): void {
+    if (plain === undefined) {
+      // Keys, counters and direction are in it, so that it may also be a good one in the wrong place.
+      const text = this.#records === 0
+        ? "the first record cannot be opened: it is forged, or of another session"
+        : "a record is forged, damaged, or not the next one";
+      throw new MuxError("auth-failed", text);
+    }
+    this.#records++;
+    this.#long = plain.length >= COPY.record;
+    this.#sink.onRecord();
+    this.#reader.read(plain, this);
+  }
+
+  onData(id: number, payload: Uint8Array): void {
+    this.bytes += payload.length;
+    this.#sink.onData(id, this.#long && payload.length <= COPY.data ? payload.slice() : payload);
+  }
+}
