@@ -1,21 +1,22 @@
 /**
- * ChaCha20-Poly1305 by node:crypto: OpenSSL on Node, Rust on Deno. Bun's lacks the cipher.
+ * The ciphers by node:crypto: OpenSSL on Node, Rust on Deno, BoringSSL on Bun, which has AES alone.
  *
  * @module
  */
-import { type Aead, AEAD_TAG_BYTES } from "./aead.ts";
+import { type Aead, AEAD_TAG_BYTES, type AeadCipher, checkKey } from "./aead.ts";
 import { findBuiltin, type NodeKey } from "./_node_builtins.ts";
 
-const CIPHER = "chacha20-poly1305";
+const NAMES = { "ChaCha20-Poly1305": "chacha20-poly1305", "AES-256-GCM": "aes-256-gcm" } as const;
 const OPTIONS = { authTagLength: AEAD_TAG_BYTES };
 
 /** `undefined` where node:crypto or its cipher is missing. */
-export function nodeAead(): Aead | undefined {
+export function nodeAead(cipher: AeadCipher): Aead | undefined {
   const crypto = findBuiltin("node:crypto");
   if (crypto === undefined) return undefined;
   const { createCipheriv, createDecipheriv, createSecretKey } = crypto;
+  const algorithm = NAMES[cipher];
   try {
-    createCipheriv(CIPHER, new Uint8Array(32), new Uint8Array(12), OPTIONS);
+    createCipheriv(algorithm, new Uint8Array(32), new Uint8Array(12), OPTIONS);
   } catch {
     return undefined;
   }
@@ -23,29 +24,31 @@ export function nodeAead(): Aead | undefined {
   const keys = new WeakMap<Uint8Array, NodeKey>();
   const keyOf = (bytes: Uint8Array): NodeKey => {
     let key = keys.get(bytes);
-    if (key === undefined) keys.set(bytes, key = createSecretKey(bytes));
+    if (key === undefined) keys.set(bytes, key = createSecretKey(checkKey(bytes)));
     return key;
   };
   return {
     name: "node",
+    cipher,
     seal(boxes) {
       for (const { key, nonce, aad, input, output } of boxes) {
-        const cipher = createCipheriv(CIPHER, keyOf(key), nonce, OPTIONS);
-        cipher.setAAD(aad);
-        output.set(cipher.update(input));
-        cipher.final();
-        output.set(cipher.getAuthTag(), input.length);
+        const sealing = createCipheriv(algorithm, keyOf(key), nonce, OPTIONS);
+        if (aad.length > 0) sealing.setAAD(aad);
+        output.set(sealing.update(input));
+        sealing.final();
+        output.set(sealing.getAuthTag(), input.length);
       }
     },
     open: (boxes) =>
       boxes.map(({ key, nonce, aad, input }) => {
         const length = input.length - AEAD_TAG_BYTES;
+        const secret = keyOf(key);
         try {
-          const decipher = createDecipheriv(CIPHER, keyOf(key), nonce, OPTIONS);
-          decipher.setAAD(aad);
-          decipher.setAuthTag(input.subarray(length));
-          const { buffer, byteOffset } = decipher.update(input.subarray(0, length));
-          decipher.final();
+          const opening = createDecipheriv(algorithm, secret, nonce, OPTIONS);
+          if (aad.length > 0) opening.setAAD(aad);
+          opening.setAuthTag(input.subarray(length));
+          const { buffer, byteOffset } = opening.update(input.subarray(0, length));
+          opening.final();
           // Not the Buffer that it is: nobody asked for one.
           return new Uint8Array(buffer, byteOffset, length);
         } catch {

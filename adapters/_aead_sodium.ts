@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { type Aead, AEAD_TAG_BYTES } from "./aead.ts";
+import { type Aead, AEAD_TAG_BYTES, checkKey } from "./aead.ts";
 
 type FiveNumbers = readonly [number, number, number, number, number];
 type ElevenNumbers = readonly [...FiveNumbers, ...FiveNumbers, number];
@@ -51,7 +51,7 @@ function fromModule(module: SodiumModule): Aead {
       message = module._malloc(capacity = bytes);
     }
     const memory = module.HEAPU8;
-    if (keyThere !== box.key) memory.set(keyThere = box.key, key);
+    if (keyThere !== box.key) memory.set(keyThere = checkKey(box.key), key);
     memory.set(box.nonce, nonce);
     memory.set(box.aad, aad);
     return memory;
@@ -124,11 +124,20 @@ export function fromSodium(sodium: SodiumLike): Aead {
     name: "sodium-native",
     seal(boxes) {
       for (const { key, nonce, aad, input, output } of boxes) {
-        sodium.crypto_aead_chacha20poly1305_ietf_encrypt(output, input, aad, null, nonce, key);
+        sodium.crypto_aead_chacha20poly1305_ietf_encrypt(
+          output,
+          input,
+          aad,
+          null,
+          nonce,
+          checkKey(key),
+        );
       }
     },
     open: (boxes) =>
       boxes.map(({ key, nonce, aad, input }) => {
+        checkKey(key);
+        if (input.length < AEAD_TAG_BYTES) return undefined;
         const output = new Uint8Array(input.length - AEAD_TAG_BYTES);
         try {
           sodium.crypto_aead_chacha20poly1305_ietf_decrypt(output, null, input, aad, nonce, key);

@@ -1,19 +1,23 @@
 /**
- * ChaCha20-Poly1305 by WebCrypto, which works in other threads: the more messages at once, the faster.
+ * The ciphers by WebCrypto, which works in other threads: the more messages at once, the faster.
  *
  * @module
  */
-import type { Aead } from "./aead.ts";
+import { type Aead, type AeadCipher, checkKey } from "./aead.ts";
 
-const NAME = "ChaCha20-Poly1305";
+/** ChaCha20-Poly1305 has a key format of its own, which TypeScript does not know yet. */
+const ALGORITHMS = {
+  "ChaCha20-Poly1305": { name: "ChaCha20-Poly1305", format: "raw-secret" as "raw" },
+  "AES-256-GCM": { name: "AES-GCM", format: "raw" },
+} as const;
 
 /** `undefined` where WebCrypto or its cipher is missing. */
-export async function webAead(): Promise<Aead | undefined> {
+export async function webAead(cipher: AeadCipher): Promise<Aead | undefined> {
   const subtle: SubtleCrypto | undefined = globalThis.crypto?.subtle;
   if (subtle === undefined) return undefined;
+  const { name, format } = ALGORITHMS[cipher];
   const importKey = (key: Uint8Array) =>
-    // A format of its own, which TypeScript does not know yet.
-    subtle.importKey("raw-secret" as "raw", key as BufferSource, { name: NAME }, false, [
+    subtle.importKey(format, checkKey(key) as BufferSource, { name }, false, [
       "encrypt",
       "decrypt",
     ]);
@@ -27,7 +31,7 @@ export async function webAead(): Promise<Aead | undefined> {
     return imported;
   };
   const parameters = (nonce: Uint8Array, aad: Uint8Array) => ({
-    name: NAME,
+    name,
     iv: nonce as BufferSource,
     additionalData: aad as BufferSource,
   });
@@ -40,6 +44,7 @@ export async function webAead(): Promise<Aead | undefined> {
   }
   return {
     name: "webcrypto",
+    cipher,
     async seal(boxes) {
       await Promise.all(boxes.map(async ({ key, nonce, aad, input, output }) => {
         const imported = await keyOf(key);

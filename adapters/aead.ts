@@ -1,12 +1,25 @@
 /**
- * One interface for whatever does ChaCha20-Poly1305 (RFC 8439), with many messages at once; and the portable implementation.
+ * One interface for whatever does ChaCha20-Poly1305 (RFC 8439) or AES-256-GCM (NIST SP 800-38D), with many messages at once; and the
+ * portable implementations.
  *
  * @module
  */
+import { gcm } from "@noble/ciphers/aes.js";
 import { chacha20poly1305 } from "@noble/ciphers/chacha.js";
+
+/** The ciphers there are. Both have keys of 32 bytes, nonces of 12 and tags of 16. */
+export type AeadCipher = "ChaCha20-Poly1305" | "AES-256-GCM";
 
 /** Bytes of the tag behind a ciphertext. */
 export const AEAD_TAG_BYTES = 16;
+
+const KEY_BYTES = 32;
+
+/** A shorter one would make AES-128 of it in some implementations, and a forgery of every message that is opened in others. */
+export function checkKey(key: Uint8Array): Uint8Array {
+  if (key.length === KEY_BYTES) return key;
+  throw new RangeError(`a key for an AEAD has ${KEY_BYTES} bytes, not ${key.length}`);
+}
 
 /** A message to seal. */
 export interface SealBox {
@@ -37,28 +50,51 @@ export interface OpenBox {
 /** For each message its plaintext in memory of its own, or `undefined` if it is forged. */
 export type Opened = readonly (Uint8Array | undefined)[];
 
-/** An implementation of ChaCha20-Poly1305. */
+/** An implementation of a cipher. */
 export interface Aead {
   /** Who does it, for people. */
   readonly name: string;
+  /** What is done. @default "ChaCha20-Poly1305" */
+  readonly cipher?: AeadCipher | undefined;
   /** Seals all. A promise if it does so elsewhere; until then nothing of `boxes` may change. */
   seal(boxes: readonly SealBox[]): void | Promise<void>;
   /** Opens all, under the same conditions. */
   open(boxes: readonly OpenBox[]): Opened | Promise<Opened>;
 }
 
-/** The portable one, in JavaScript alone: what the others are tested against. */
+/** The portable ChaCha20-Poly1305, in JavaScript alone: what the others are tested against. */
 export const nobleAead: Aead = {
   name: "noble",
   seal(boxes) {
     for (const { key, nonce, aad, input, output } of boxes) {
-      chacha20poly1305(key, nonce, aad).encrypt(input, output);
+      chacha20poly1305(checkKey(key), nonce, aad).encrypt(input, output);
     }
   },
   open: (boxes) =>
     boxes.map(({ key, nonce, aad, input }) => {
+      checkKey(key);
       try {
         return chacha20poly1305(key, nonce, aad).decrypt(input);
+      } catch {
+        return undefined;
+      }
+    }),
+};
+
+/** The portable AES-256-GCM, as {@linkcode nobleAead} is for the other cipher. */
+export const nobleAesAead: Aead = {
+  name: "noble",
+  cipher: "AES-256-GCM",
+  seal(boxes) {
+    for (const { key, nonce, aad, input, output } of boxes) {
+      output.set(gcm(checkKey(key), nonce, aad).encrypt(input));
+    }
+  },
+  open: (boxes) =>
+    boxes.map(({ key, nonce, aad, input }) => {
+      checkKey(key);
+      try {
+        return gcm(key, nonce, aad).decrypt(input);
       } catch {
         return undefined;
       }

@@ -6,60 +6,86 @@
 import { nodeAead } from "./_aead_node.ts";
 import { sodiumAead } from "./_aead_sodium.ts";
 import { webAead } from "./_aead_web.ts";
-import { type Aead, nobleAead, type Opened } from "./aead.ts";
+import { runtimeGlobal } from "./_node_builtins.ts";
+import { type Aead, type AeadCipher, nobleAead, nobleAesAead, type Opened } from "./aead.ts";
 
 export { fromSodium, type SodiumLike } from "./_aead_sodium.ts";
 
 /** What {@linkcode loadAead} can load by name. */
 export type AeadName = "noble" | "libsodium" | "node" | "webcrypto";
 
-const LOADERS: Readonly<Record<AeadName, () => Promise<Aead | undefined>>> = {
-  noble: () => Promise.resolve(nobleAead),
-  libsodium: sodiumAead,
-  node: () => Promise.resolve(nodeAead()),
+const LOADERS: Readonly<Record<AeadName, (cipher: AeadCipher) => Promise<Aead | undefined>>> = {
+  noble: (cipher) => Promise.resolve(nobleOf(cipher)),
+  // Its AES needs instructions that WebAssembly does not have.
+  libsodium: (cipher) => cipher === "AES-256-GCM" ? Promise.resolve(undefined) : sodiumAead(),
+  node: (cipher) => Promise.resolve(nodeAead(cipher)),
   webcrypto: webAead,
 };
+
+const CIPHERS: readonly AeadCipher[] = ["ChaCha20-Poly1305", "AES-256-GCM"];
+
+const nobleOf = (cipher: AeadCipher): Aead => cipher === "AES-256-GCM" ? nobleAesAead : nobleAead;
 
 /**
  * From these lengths on, in bytes, the runtime's own cipher is taken: it is the faster one for long messages, but has to be started for
  * each, which takes longer than a short one needs in WebAssembly. WebCrypto works in another thread, and the way there is longer still.
- * See the table in docs/mux.md.
+ * See the tables in docs/mux.md.
  */
 export const NATIVE_FROM_BYTES: { readonly node: number; readonly webcrypto: number } = {
   node: 2048,
   webcrypto: 8192,
 };
 
+/** The same for AES-256-GCM, which has no WebAssembly: where WebCrypto is taken, in browsers and on Deno. */
+export const AES_WEB_FROM_BYTES = 4096;
+
 /**
  * Loads an implementation by its name; without a name the fastest that this runtime has, which may be two: one for short messages and
  * one for long ones.
  *
- * @throws {TypeError} if this runtime does not have that one
+ * @throws {TypeError} if this runtime does not have that one for that cipher
  */
-export async function loadAead(name?: AeadName): Promise<Aead> {
-  if (name === undefined) return await (best ??= loadBest());
-  const aead = await LOADERS[name]?.();
-  if (aead === undefined) throw new TypeError(`this runtime has no AEAD called ${name}`);
+export async function loadAead(
+  name?: AeadName,
+  cipher: AeadCipher = "ChaCha20-Poly1305",
+): Promise<Aead> {
+  if (!CIPHERS.includes(cipher)) throw new TypeError(`there is no AEAD for ${cipher}`);
+  const id = `${name} ${cipher}`;
+  if (!loaded.has(id)) {
+    loaded.set(id, name === undefined ? loadBest(cipher) : LOADERS[name]?.(cipher));
+  }
+  const aead = await loaded.get(id);
+  if (aead === undefined) {
+    throw new TypeError(`this runtime has no AEAD called ${name} for ${cipher}`);
+  }
   return aead;
 }
 
-/** Loaded once, and has no state of its own. */
-let best: Promise<Aead> | undefined;
+/** Each is loaded once: they keep what they make of a key, and libsodium its memory. */
+const loaded = new Map<string, Promise<Aead | undefined> | undefined>();
 
-async function loadBest(): Promise<Aead> {
+async function loadBest(cipher: AeadCipher): Promise<Aead> {
+  const node = nodeAead(cipher);
+  if (cipher === "AES-256-GCM") {
+    // Deno's takes five times as long as its WebCrypto, where that is not outweighed by the way to the other thread.
+    if (node !== undefined && runtimeGlobal("Deno") === undefined) return node;
+    return withWeb(node ?? nobleAesAead, await webAead(cipher), AES_WEB_FROM_BYTES);
+  }
   const short = await sodiumAead() ?? nobleAead;
-  const node = nodeAead();
   if (node !== undefined) return byLength(short, node, NATIVE_FROM_BYTES.node);
   // Only where node's own lacks the cipher: WebCrypto on Node warns that it is experimental.
-  const web = await webAead();
-  return web === undefined ? short : byLength(short, web, NATIVE_FROM_BYTES.webcrypto);
+  return withWeb(short, await webAead(cipher), NATIVE_FROM_BYTES.webcrypto);
 }
+
+const withWeb = (short: Aead, web: Aead | undefined, from: number): Aead =>
+  web === undefined ? short : byLength(short, web, from);
 
 /** Takes `long` for messages of `from` bytes and more, and `short` for the others. */
 export function byLength(short: Aead, long: Aead, from: number): Aead {
   const choose = ({ input }: { readonly input: Uint8Array }) => input.length < from ? short : long;
   return {
     name: `${short.name}, from ${from} bytes ${long.name}`,
+    cipher: long.cipher,
     seal(boxes) {
       const first = boxes[0] && choose(boxes[0]);
       if (first === undefined) return;

@@ -1,23 +1,31 @@
 /**
- * Sealing and opening alone, with each AEAD that this runtime has: where `NATIVE_FROM_BYTES` and the table in docs/mux.md come from.
+ * Sealing and opening alone, with each AEAD that this runtime has: where the thresholds of adapters/aead_load.ts and the tables in docs/mux.md
+ * come from.
  *
  *     node bench/aead.ts
  *     deno run -A bench/aead.ts
  *     bun bench/aead.ts
  *
- * `--peers=DIRECTORY` names where sodium-native is installed, see bench/mux.ts; `--rounds=5` how often each is measured. Shows medians, in
- * microseconds for a message.
+ * `--peers=DIRECTORY` names where sodium-native is installed, see bench/mux.ts; `--rounds=5` how often each is measured;
+ * `--cipher=AES-256-GCM` is the other cipher, with the records of v2, which have no associated data. Shows medians, in microseconds for a
+ * message.
  *
  * @module
  */
 import { parseArgs } from "node:util";
 import { type Aead, AEAD_TAG_BYTES, type OpenBox, type SealBox } from "../adapters/aead.ts";
-import { type AeadName, fromSodium, loadAead, type SodiumLike } from "@trunkline/sockets/mux";
+import {
+  type AeadCipher,
+  type AeadName,
+  fromSodium,
+  loadAead,
+  type SodiumLike,
+} from "@trunkline/sockets/mux";
 import { median, positive, runtimeName } from "./figures.ts";
 import { requireFrom } from "./mux_stack.ts";
 
 const NAMES: readonly AeadName[] = ["noble", "libsodium", "node", "webcrypto"];
-const LENGTHS = [64, 1024, 2048, 4096, 8192, 65536];
+const LENGTHS = [64, 256, 1024, 2048, 4096, 8192, 16384, 65536];
 /** Messages that are given at once: one as on a quiet session, eight as under load. */
 const BATCHES = [1, 8];
 const SAMPLE_MS = 30;
@@ -26,18 +34,23 @@ const { values } = parseArgs({
   options: {
     peers: { type: "string" },
     rounds: { type: "string", default: "5" },
+    cipher: { type: "string", default: "ChaCha20-Poly1305" },
   },
 });
+
+const cipher = values.cipher as AeadCipher;
+const aad = new Uint8Array(cipher === "AES-256-GCM" ? 0 : 36);
 
 async function aeads(): Promise<Aead[]> {
   const found: Aead[] = [];
   for (const name of NAMES) {
     try {
-      found.push(await loadAead(name));
+      found.push(await loadAead(name, cipher));
     } catch {
       // Not here.
     }
   }
+  if (cipher !== "ChaCha20-Poly1305") return found;
   try {
     found.push(fromSodium(requireFrom<SodiumLike>(values.peers, "sodium-native")));
   } catch {
@@ -64,7 +77,6 @@ async function time(count: number, work: () => unknown): Promise<number> {
 
 async function sample(aead: Aead, length: number, count: number): Promise<number[]> {
   const key = crypto.getRandomValues(new Uint8Array(32));
-  const aad = new Uint8Array(36);
   const sealing = Array.from({ length: count }, (_, i): SealBox => ({
     key,
     nonce: new Uint8Array(12).fill(i),

@@ -9,6 +9,7 @@
  * @module
  */
 export { type Aead, nobleAead, type OpenBox, type Opened, type SealBox } from "../adapters/aead.ts";
+export type { AeadCipher } from "../adapters/aead.ts";
 export { type AeadName, fromSodium, loadAead, type SodiumLike } from "../adapters/aead_load.ts";
 export * from "../adapters/types.ts";
 export type {

@@ -1,9 +1,16 @@
 /** Every AEAD of this runtime against the portable one, and that against the RFC. */
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { test } from "node:test";
-import { type Aead, nobleAead, type SealBox } from "../adapters/aead.ts";
+import {
+  type Aead,
+  type AeadCipher,
+  nobleAead,
+  nobleAesAead,
+  type SealBox,
+} from "../adapters/aead.ts";
 import {
   type AeadName,
+  AES_WEB_FROM_BYTES,
   byLength,
   fromSodium,
   loadAead,
@@ -13,12 +20,84 @@ import {
 import { RUNTIME } from "./adapter_kinds.ts";
 import { fromHex, pattern, toHex } from "./mux_vectors.ts";
 
-/** What this runtime has. Node's WebCrypto has it too since 24, and warns. */
+/** What this runtime has for ChaCha20-Poly1305. Node's WebCrypto has it too since 24, and warns. */
 const NAMES: readonly AeadName[] = {
   deno: ["noble", "libsodium", "node", "webcrypto"],
   bun: ["noble", "libsodium", "webcrypto"],
   node: ["noble", "libsodium", "node"],
 }[RUNTIME] as readonly AeadName[];
+
+/** What every runtime has for AES-256-GCM. */
+const AES_NAMES: readonly AeadName[] = ["noble", "node", "webcrypto"];
+
+/** A published example. */
+interface Vector {
+  readonly source: string;
+  readonly key: string;
+  readonly nonce: string;
+  readonly aad: string;
+  readonly input: string;
+  readonly output: string;
+}
+
+const text = "Ladies and Gentlemen of the class of '99: " +
+  "If I could offer you only one tip for the future, sunscreen would be it.";
+
+const AES_KEY = "feffe9928665731c6d6a8f9467308308feffe9928665731c6d6a8f9467308308";
+const AES_NONCE = "cafebabefacedbaddecaf888";
+const AES_INPUT = "d9313225f88406e5a55909c5aff5269a86a7a9531534f7da2e4c303d8a318a72" +
+  "1c3c0c95956809532fcf0e2449a6b525b16aedf5aa0de657ba637b391aafd255";
+const AES_OUTPUT = "522dc1f099567d07f47f37a32a84427d643a8cdcbfe5c0c97598a2bd2555d1aa" +
+  "8cb08e48590dbb3da7b08b1056828838c5f61e6393ba7a0abcc9f662898015ad";
+
+const VECTORS: Readonly<Record<AeadCipher, readonly Vector[]>> = {
+  "ChaCha20-Poly1305": [{
+    source: "RFC 8439 section 2.8.2",
+    key: "808182838485868788898a8b8c8d8e8f909192939495969798999a9b9c9d9e9f",
+    nonce: "070000004041424344454647",
+    aad: "50515253c0c1c2c3c4c5c6c7",
+    input: toHex(new TextEncoder().encode(text)),
+    output: "d31a8d34648e60db7b86afbc53ef7ec2a4aded51296e08fea9e2b5a736ee62d6" +
+      "3dbea45e8ca9671282fafb69da92728b1a71de0a9e060b2905d6a5b67ecd3b36" +
+      "92ddbd7f2d778b8c9803aee328091b58fab324e4fad675945585808b4831d7bc" +
+      "3ff4def08e4b7a9de576d26586cec64b6116" + "1ae10b594f09e26a7e902ecbd0600691",
+  }],
+  // McGrew and Viega, The Galois/Counter Mode of Operation, appendix B: those with keys of 256 bits and nonces of 96.
+  "AES-256-GCM": [
+    {
+      source: "GCM test case 13",
+      key: "00".repeat(32),
+      nonce: "00".repeat(12),
+      aad: "",
+      input: "",
+      output: "530f8afbc74536b9a963b4f1c4cb738b",
+    },
+    {
+      source: "GCM test case 14",
+      key: "00".repeat(32),
+      nonce: "00".repeat(12),
+      aad: "",
+      input: "00".repeat(16),
+      output: "cea7403d4d606b6e074ec5d3baf39d18" + "d0d1c8a799996bf0265b98b5d48ab919",
+    },
+    {
+      source: "GCM test case 15",
+      key: AES_KEY,
+      nonce: AES_NONCE,
+      aad: "",
+      input: AES_INPUT,
+      output: AES_OUTPUT + "b094dac5d93471bdec1a502270e3cc6c",
+    },
+    {
+      source: "GCM test case 16",
+      key: AES_KEY,
+      nonce: AES_NONCE,
+      aad: "feedfacedeadbeeffeedfacedeadbeefabaddad2",
+      input: AES_INPUT.slice(0, 120),
+      output: AES_OUTPUT.slice(0, 120) + "76fc6ece0f4e1768cddf8853bb2d551b",
+    },
+  ],
+};
 
 /** sodium-native as its users bring it, with its way to fail. */
 const SODIUM_NATIVE: SodiumLike = {
@@ -46,37 +125,43 @@ function box(length: number, key = KEY): SealBox {
 
 const asOpen = ({ key, nonce, aad, output }: SealBox) => ({ key, nonce, aad, input: output });
 
-function suite(title: string, load: () => Promise<Aead>): void {
-  test(`AEAD ${title}: the example of RFC 8439 section 2.8.2`, async () => {
-    const aead = await load();
-    const text = "Ladies and Gentlemen of the class of '99: " +
-      "If I could offer you only one tip for the future, sunscreen would be it.";
-    const input = new TextEncoder().encode(text);
-    const sealed = {
-      key: fromHex("808182838485868788898a8b8c8d8e8f909192939495969798999a9b9c9d9e9f"),
-      nonce: fromHex("070000004041424344454647"),
-      aad: fromHex("50515253c0c1c2c3c4c5c6c7"),
-      input,
-      output: new Uint8Array(input.length + 16),
-    };
-    await aead.seal([sealed]);
-    const expected = "d31a8d34648e60db7b86afbc53ef7ec2a4aded51296e08fea9e2b5a736ee62d6" +
-      "3dbea45e8ca9671282fafb69da92728b1a71de0a9e060b2905d6a5b67ecd3b36" +
-      "92ddbd7f2d778b8c9803aee328091b58fab324e4fad675945585808b4831d7bc" +
-      "3ff4def08e4b7a9de576d26586cec64b6116" + "1ae10b594f09e26a7e902ecbd0600691";
-    assertEquals(toHex(sealed.output), expected);
-    const [opened] = await aead.open([asOpen(sealed)]);
-    assertEquals(opened, input);
-  });
+function suite(
+  title: string,
+  load: () => Promise<Aead>,
+  cipher: AeadCipher = "ChaCha20-Poly1305",
+): void {
+  title = `${cipher} by ${title}`;
+  const noble = cipher === "AES-256-GCM" ? nobleAesAead : nobleAead;
+
+  for (const { source, ...hex } of VECTORS[cipher]) {
+    test(`AEAD ${title}: the example of ${source}`, async () => {
+      const aead = await load();
+      const input = fromHex(hex.input);
+      const sealed = {
+        key: fromHex(hex.key),
+        nonce: fromHex(hex.nonce),
+        aad: fromHex(hex.aad),
+        input,
+        output: new Uint8Array(input.length + 16),
+      };
+      await aead.seal([sealed]);
+      assertEquals(toHex(sealed.output), hex.output);
+      assertEquals(await aead.open([asOpen(sealed)]), [input]);
+    });
+  }
 
   test(`AEAD ${title}: as noble, for all kinds of lengths at once`, async () => {
     const aead = await load();
     const lengths = [0, 1, 15, 16, 17, 63, 64, 65, 255, 1024, 8191, 8192, 8193, 65536, 70_001];
     const other = pattern(32, 9);
-    const boxes = lengths.flatMap((length) => [box(length), box(length, other)]);
+    const boxes = lengths.flatMap((length) => [
+      box(length),
+      box(length, other),
+      { ...box(length), aad: new Uint8Array(0) },
+    ]);
     const expected = boxes.map((it) => ({ ...it, output: new Uint8Array(it.output.length) }));
     await aead.seal(boxes);
-    nobleAead.seal(expected);
+    noble.seal(expected);
     for (const [i, { output }] of boxes.entries()) assertEquals(output, expected[i]!.output);
     const opened = await aead.open(boxes.map(asOpen));
     assertEquals(opened.length, boxes.length);
@@ -91,7 +176,7 @@ function suite(title: string, load: () => Promise<Aead>): void {
 
   test(`AEAD ${title}: what is forged is undefined, and its neighbours are opened`, async () => {
     const aead = await load();
-    for (const length of [0, 5, 300, NATIVE_FROM_BYTES.node + 1, NATIVE_FROM_BYTES.webcrypto + 1]) {
+    for (const length of [0, 5, 300, ...Object.values(NATIVE_FROM_BYTES), AES_WEB_FROM_BYTES]) {
       const boxes = Array.from({ length: 6 }, () => box(length));
       await aead.seal(boxes);
       const forged = boxes.map(asOpen);
@@ -107,9 +192,36 @@ function suite(title: string, load: () => Promise<Aead>): void {
       ]);
     }
   });
+
+  test(`AEAD ${title}: what is cut is undefined, down to nothing`, async () => {
+    const aead = await load();
+    const whole = box(40);
+    await aead.seal([whole]);
+    for (const length of [0, 1, 15, 16, 17, 55]) {
+      const input = whole.output.subarray(0, length);
+      const opened = await aead.open([{ ...asOpen(whole), input }, asOpen(whole)]);
+      assertEquals(opened, [undefined, whole.input]);
+    }
+  });
+
+  test(`AEAD ${title}: a key of another length is a RangeError`, async () => {
+    const aead = await load();
+    for (const length of [0, 16, 31, 33]) {
+      const wrong = box(10, pattern(length, 1));
+      const message = `a key for an AEAD has 32 bytes, not ${length}`;
+      await assertRejects(async () => await aead.seal([wrong]), RangeError, message);
+      await assertRejects(async () => await aead.open([asOpen(wrong)]), RangeError, message);
+    }
+  });
+
+  test(`AEAD ${title}: says which cipher it is`, async () => {
+    assertEquals((await load()).cipher ?? "ChaCha20-Poly1305", cipher);
+  });
 }
 
 for (const name of NAMES) suite(name, () => loadAead(name));
+for (const name of AES_NAMES) suite(name, () => loadAead(name, "AES-256-GCM"), "AES-256-GCM");
+suite("the best", () => loadAead(undefined, "AES-256-GCM"), "AES-256-GCM");
 suite("fromSodium()", () => Promise.resolve(fromSodium(SODIUM_NATIVE)));
 suite("the best", () => loadAead());
 suite("two that are both elsewhere", () => {
