@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { type Aead, AEAD_TAG_BYTES, type AeadCipher, checkKey } from "./aead.ts";
+import { type Aead, AEAD_TAG_BYTES, type AeadCipher, checkBox } from "./aead.ts";
 import { findBuiltin, type NodeKey } from "./_node_builtins.ts";
 
 const NAMES = { "ChaCha20-Poly1305": "chacha20-poly1305", "AES-256-GCM": "aes-256-gcm" } as const;
@@ -24,14 +24,16 @@ export function nodeAead(cipher: AeadCipher): Aead | undefined {
   const keys = new WeakMap<Uint8Array, NodeKey>();
   const keyOf = (bytes: Uint8Array): NodeKey => {
     let key = keys.get(bytes);
-    if (key === undefined) keys.set(bytes, key = createSecretKey(checkKey(bytes)));
+    if (key === undefined) keys.set(bytes, key = createSecretKey(bytes));
     return key;
   };
   return {
     name: "node",
     cipher,
     seal(boxes) {
-      for (const { key, nonce, aad, input, output } of boxes) {
+      for (const box of boxes) {
+        checkBox(box);
+        const { key, nonce, aad, input, output } = box;
         const sealing = createCipheriv(algorithm, keyOf(key), nonce, OPTIONS);
         if (aad.length > 0) sealing.setAAD(aad);
         output.set(sealing.update(input));
@@ -40,11 +42,12 @@ export function nodeAead(cipher: AeadCipher): Aead | undefined {
       }
     },
     open: (boxes) =>
-      boxes.map(({ key, nonce, aad, input }) => {
+      boxes.map((box) => {
+        checkBox(box);
+        const { key, nonce, aad, input } = box;
         const length = input.length - AEAD_TAG_BYTES;
-        const secret = keyOf(key);
         try {
-          const opening = createDecipheriv(algorithm, secret, nonce, OPTIONS);
+          const opening = createDecipheriv(algorithm, keyOf(key), nonce, OPTIONS);
           if (aad.length > 0) opening.setAAD(aad);
           opening.setAuthTag(input.subarray(length));
           const { buffer, byteOffset } = opening.update(input.subarray(0, length));

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { type Aead, AEAD_TAG_BYTES, checkKey } from "./aead.ts";
+import { type Aead, AEAD_TAG_BYTES, checkBox, type OpenBox } from "./aead.ts";
 
 type FiveNumbers = readonly [number, number, number, number, number];
 type ElevenNumbers = readonly [...FiveNumbers, ...FiveNumbers, number];
@@ -32,28 +32,27 @@ export async function sodiumAead(): Promise<Aead | undefined> {
 
 const KEY_BYTES = 32;
 const NONCE_BYTES = 12;
-const MAX_AAD_BYTES = 64;
-/** A frame of the largest size; longer messages make it grow. */
-const MESSAGE_BYTES = 65536 + AEAD_TAG_BYTES;
+/** A frame of the largest size with its associated data; longer messages make it grow. */
+const MESSAGE_BYTES = 65536 + AEAD_TAG_BYTES + 64;
 
 function fromModule(module: SodiumModule): Aead {
   const key = module._malloc(KEY_BYTES);
   const nonce = module._malloc(NONCE_BYTES);
-  const aad = module._malloc(MAX_AAD_BYTES);
   let capacity = MESSAGE_BYTES;
   let message = module._malloc(capacity);
   let keyThere: Uint8Array | undefined;
 
-  /** Copies what both directions need into the module's memory; gives that memory, which may have been replaced. */
-  function place(box: { key: Uint8Array; nonce: Uint8Array; aad: Uint8Array }, bytes: number) {
-    if (bytes > capacity) {
+  /** Copies all but the message, of at most `bytes`, into the module's memory; gives that memory, which may have been replaced. */
+  function place(box: Pick<OpenBox, "key" | "nonce" | "aad">, bytes: number): Uint8Array {
+    checkBox(box);
+    if (bytes + box.aad.length > capacity) {
       module._free(message);
-      message = module._malloc(capacity = bytes);
+      message = module._malloc(capacity = bytes + box.aad.length);
     }
     const memory = module.HEAPU8;
-    if (keyThere !== box.key) memory.set(keyThere = checkKey(box.key), key);
+    if (keyThere !== box.key) memory.set(keyThere = box.key, key);
     memory.set(box.nonce, nonce);
-    memory.set(box.aad, aad);
+    memory.set(box.aad, message + bytes);
     return memory;
   }
 
@@ -62,26 +61,28 @@ function fromModule(module: SodiumModule): Aead {
     seal(boxes) {
       for (const box of boxes) {
         const { input, output } = box;
-        const memory = place(box, input.length + AEAD_TAG_BYTES);
+        const bytes = input.length + AEAD_TAG_BYTES;
+        const memory = place(box, bytes);
         memory.set(input, message);
         // deno-fmt-ignore -- as C has them
         module._crypto_aead_chacha20poly1305_ietf_encrypt(
-          message, 0, message, input.length, 0, aad, box.aad.length, 0, 0, nonce, key,
+          message, 0, message, input.length, 0, message + bytes, box.aad.length, 0, 0, nonce, key,
         );
-        output.set(memory.subarray(message, message + input.length + AEAD_TAG_BYTES));
+        output.set(memory.subarray(message, message + bytes));
       }
     },
     open: (boxes) =>
       boxes.map((box) => {
         const { input } = box;
-        const memory = place(box, input.length);
+        const bytes = input.length;
+        const memory = place(box, bytes);
         memory.set(input, message);
         // deno-fmt-ignore -- as C has them
         const forged = module._crypto_aead_chacha20poly1305_ietf_decrypt(
-          message, 0, 0, message, input.length, 0, aad, box.aad.length, 0, nonce, key,
+          message, 0, 0, message, bytes, 0, message + bytes, box.aad.length, 0, nonce, key,
         );
         if (forged !== 0) return undefined;
-        return memory.slice(message, message + input.length - AEAD_TAG_BYTES);
+        return memory.slice(message, message + bytes - AEAD_TAG_BYTES);
       }),
   };
 }
@@ -123,20 +124,23 @@ export function fromSodium(sodium: SodiumLike): Aead {
   return {
     name: "sodium-native",
     seal(boxes) {
-      for (const { key, nonce, aad, input, output } of boxes) {
+      for (const box of boxes) {
+        checkBox(box);
+        const { key, nonce, aad, input, output } = box;
         sodium.crypto_aead_chacha20poly1305_ietf_encrypt(
           output,
           input,
           aad,
           null,
           nonce,
-          checkKey(key),
+          key,
         );
       }
     },
     open: (boxes) =>
-      boxes.map(({ key, nonce, aad, input }) => {
-        checkKey(key);
+      boxes.map((box) => {
+        checkBox(box);
+        const { key, nonce, aad, input } = box;
         if (input.length < AEAD_TAG_BYTES) return undefined;
         const output = new Uint8Array(input.length - AEAD_TAG_BYTES);
         try {

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { type Aead, type AeadCipher, checkKey } from "./aead.ts";
+import { type Aead, type AeadCipher, checkBox } from "./aead.ts";
 
 /** ChaCha20-Poly1305 has a key format of its own, which TypeScript does not know yet. */
 const ALGORITHMS = {
@@ -17,7 +17,7 @@ export async function webAead(cipher: AeadCipher): Promise<Aead | undefined> {
   if (subtle === undefined) return undefined;
   const { name, format } = ALGORITHMS[cipher];
   const importKey = (key: Uint8Array) =>
-    subtle.importKey(format, checkKey(key) as BufferSource, { name }, false, [
+    subtle.importKey(format, key as BufferSource, { name }, false, [
       "encrypt",
       "decrypt",
     ]);
@@ -46,14 +46,18 @@ export async function webAead(cipher: AeadCipher): Promise<Aead | undefined> {
     name: "webcrypto",
     cipher,
     async seal(boxes) {
-      await Promise.all(boxes.map(async ({ key, nonce, aad, input, output }) => {
+      await Promise.all(boxes.map(async (box) => {
+        checkBox(box);
+        const { key, nonce, aad, input, output } = box;
         const imported = await keyOf(key);
         const sealed = subtle.encrypt(parameters(nonce, aad), imported, input as BufferSource);
         output.set(new Uint8Array(await sealed));
       }));
     },
     open: (boxes) =>
-      Promise.all(boxes.map(async ({ key, nonce, aad, input }) => {
+      Promise.all(boxes.map(async (box) => {
+        checkBox(box);
+        const { key, nonce, aad, input } = box;
         const imported = await keyOf(key);
         try {
           const opened = subtle.decrypt(parameters(nonce, aad), imported, input as BufferSource);

@@ -13,14 +13,6 @@ export type AeadCipher = "ChaCha20-Poly1305" | "AES-256-GCM";
 /** Bytes of the tag behind a ciphertext. */
 export const AEAD_TAG_BYTES = 16;
 
-const KEY_BYTES = 32;
-
-/** A shorter one would make AES-128 of it in some implementations, and a forgery of every message that is opened in others. */
-export function checkKey(key: Uint8Array): Uint8Array {
-  if (key.length === KEY_BYTES) return key;
-  throw new RangeError(`a key for an AEAD has ${KEY_BYTES} bytes, not ${key.length}`);
-}
-
 /** A message to seal. */
 export interface SealBox {
   /** 32 bytes. Use one object as long as the key is the same: what is made of it is kept. */
@@ -62,17 +54,37 @@ export interface Aead {
   open(boxes: readonly OpenBox[]): Opened | Promise<Opened>;
 }
 
+const KEY_BYTES = 32;
+const NONCE_BYTES = 12;
+
+/**
+ * Refuses a key and a nonce of another length: some implementations would take a shorter key for AES-128, or write behind their memory.
+ *
+ * @throws {RangeError}
+ */
+export function checkBox({ key, nonce }: Pick<OpenBox, "key" | "nonce">): void {
+  if (key.length !== KEY_BYTES) {
+    throw new RangeError(`a key for an AEAD has ${KEY_BYTES} bytes, not ${key.length}`);
+  }
+  if (nonce.length !== NONCE_BYTES) {
+    throw new RangeError(`a nonce for an AEAD has ${NONCE_BYTES} bytes, not ${nonce.length}`);
+  }
+}
+
 /** The portable ChaCha20-Poly1305, in JavaScript alone: what the others are tested against. */
 export const nobleAead: Aead = {
   name: "noble",
   seal(boxes) {
-    for (const { key, nonce, aad, input, output } of boxes) {
-      chacha20poly1305(checkKey(key), nonce, aad).encrypt(input, output);
+    for (const box of boxes) {
+      checkBox(box);
+      const { key, nonce, aad, input, output } = box;
+      chacha20poly1305(key, nonce, aad).encrypt(input, output);
     }
   },
   open: (boxes) =>
-    boxes.map(({ key, nonce, aad, input }) => {
-      checkKey(key);
+    boxes.map((box) => {
+      checkBox(box);
+      const { key, nonce, aad, input } = box;
       try {
         return chacha20poly1305(key, nonce, aad).decrypt(input);
       } catch {
@@ -86,13 +98,16 @@ export const nobleAesAead: Aead = {
   name: "noble",
   cipher: "AES-256-GCM",
   seal(boxes) {
-    for (const { key, nonce, aad, input, output } of boxes) {
-      output.set(gcm(checkKey(key), nonce, aad).encrypt(input));
+    for (const box of boxes) {
+      checkBox(box);
+      const { key, nonce, aad, input, output } = box;
+      output.set(gcm(key, nonce, aad).encrypt(input));
     }
   },
   open: (boxes) =>
-    boxes.map(({ key, nonce, aad, input }) => {
-      checkKey(key);
+    boxes.map((box) => {
+      checkBox(box);
+      const { key, nonce, aad, input } = box;
       try {
         return gcm(key, nonce, aad).decrypt(input);
       } catch {

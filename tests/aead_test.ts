@@ -113,6 +113,11 @@ const SODIUM_NATIVE: SodiumLike = {
   },
 };
 
+/** Lengths on both sides of where another implementation takes over. */
+const THRESHOLDS = [NATIVE_FROM_BYTES, AES_WEB_FROM_BYTES].flatMap((from) =>
+  Object.values(from).flatMap((bytes) => [bytes - 1, bytes])
+);
+
 const KEY = pattern(32, 1);
 let nonces = 0;
 
@@ -176,7 +181,7 @@ function suite(
 
   test(`AEAD ${title}: what is forged is undefined, and its neighbours are opened`, async () => {
     const aead = await load();
-    for (const length of [0, 5, 300, ...Object.values(NATIVE_FROM_BYTES), AES_WEB_FROM_BYTES]) {
+    for (const length of [0, 5, 300, ...THRESHOLDS]) {
       const boxes = Array.from({ length: 6 }, () => box(length));
       await aead.seal(boxes);
       const forged = boxes.map(asOpen);
@@ -204,14 +209,43 @@ function suite(
     }
   });
 
-  test(`AEAD ${title}: a key of another length is a RangeError`, async () => {
+  test(`AEAD ${title}: a key or a nonce of another length is a RangeError`, async () => {
     const aead = await load();
-    for (const length of [0, 16, 31, 33]) {
-      const wrong = box(10, pattern(length, 1));
-      const message = `a key for an AEAD has 32 bytes, not ${length}`;
+    const rejects = async (wrong: SealBox, message: string) => {
       await assertRejects(async () => await aead.seal([wrong]), RangeError, message);
       await assertRejects(async () => await aead.open([asOpen(wrong)]), RangeError, message);
+    };
+    for (const length of [0, 16, 31, 33]) {
+      const key = pattern(length, 1);
+      await rejects({ ...box(10), key }, `a key for an AEAD has 32 bytes, not ${length}`);
     }
+    for (const length of [0, 8, 11, 24]) {
+      const nonce = pattern(length, 1);
+      await rejects({ ...box(10), nonce }, `a nonce for an AEAD has 12 bytes, not ${length}`);
+    }
+  });
+
+  test(`AEAD ${title}: associated data may be longer than the message`, async () => {
+    const aead = await load();
+    const boxes = [70, 5000, 100_000].map((length) => ({ ...box(20), aad: pattern(length, 2) }));
+    const expected = boxes.map((it) => ({ ...it, output: new Uint8Array(it.output.length) }));
+    await aead.seal(boxes);
+    noble.seal(expected);
+    assertEquals(boxes.map((it) => toHex(it.output)), expected.map((it) => toHex(it.output)));
+    assertEquals(await aead.open(boxes.map(asOpen)), boxes.map((it) => it.input));
+  });
+
+  test(`AEAD ${title}: what is made of a key belongs to that object`, async () => {
+    const aead = await load();
+    const key = pattern(32, 3);
+    const first = box(50, key);
+    await aead.seal([first, { ...box(50, pattern(32, 4)) }]);
+    // As many bytes of the same kind are the same key in another object, and others are not.
+    const same = { ...asOpen(first), key: pattern(32, 3) };
+    const other = { ...asOpen(first), key: pattern(32, 5) };
+    assertEquals(await aead.open([same, other, asOpen(first)]), [
+      ...[first.input, undefined, first.input],
+    ]);
   });
 
   test(`AEAD ${title}: says which cipher it is`, async () => {
@@ -244,4 +278,25 @@ test("loadAead() names what it found, and refuses what this runtime lacks", asyn
   const { name } = await loadAead();
   assertEquals(name, `libsodium, from ${NATIVE_FROM_BYTES[native]} bytes ${native}`);
   if (RUNTIME === "bun") await assertRejects(() => loadAead("node"), TypeError, "node");
+  const aes = await loadAead(undefined, "AES-256-GCM");
+  const onDeno = `node, from ${AES_WEB_FROM_BYTES.node} bytes webcrypto`;
+  assertEquals(aes.name, RUNTIME === "deno" ? onDeno : "node");
+  await assertRejects(
+    () => loadAead("libsodium", "AES-256-GCM"),
+    TypeError,
+    "this runtime has no AEAD called libsodium for AES-256-GCM",
+  );
+  await assertRejects(
+    () => loadAead(undefined, "AES-128-GCM" as AeadCipher),
+    TypeError,
+    "there is no AEAD for AES-128-GCM",
+  );
+});
+
+test("loadAead() loads each once", async () => {
+  for (const name of [undefined, ...AES_NAMES]) {
+    const aead = await loadAead(name, "AES-256-GCM");
+    assert(aead === await loadAead(name, "AES-256-GCM"));
+  }
+  assert(await loadAead("node", "AES-256-GCM") !== await loadAead("noble", "AES-256-GCM"));
 });
