@@ -37,13 +37,10 @@ export const NATIVE_FROM_BYTES: { readonly node: number; readonly webcrypto: num
 };
 
 /**
- * The same for WebCrypto with AES-256-GCM, which libsodium has not in WebAssembly: rather than node:crypto on Deno, or than noble in
- * browsers. Node's and Bun's node:crypto is faster than their WebCrypto at any length.
+ * The same for AES-256-GCM on Deno, whose node:crypto is slow at length. Elsewhere one is the fastest at any length: node:crypto on Node
+ * and Bun, WebCrypto in browsers.
  */
-export const AES_WEB_FROM_BYTES: { readonly node: number; readonly noble: number } = {
-  node: 8192,
-  noble: 1024,
-};
+export const AES_WEB_FROM_BYTES = 8192;
 
 /**
  * Loads an implementation by its name; without a name the fastest that this runtime has, which may be two: one for short messages and
@@ -74,17 +71,16 @@ async function loadBest(cipher: AeadCipher): Promise<Aead> {
   const node = nodeAead(cipher);
   if (cipher === "AES-256-GCM") {
     if (node !== undefined && runtimeGlobal("Deno") === undefined) return node;
-    const from = node === undefined ? AES_WEB_FROM_BYTES.noble : AES_WEB_FROM_BYTES.node;
-    return withWeb(node ?? nobleAesAead, await webAead(cipher), from);
+    const web = await webAead(cipher);
+    if (web === undefined) return node ?? nobleAesAead;
+    return node === undefined ? web : byLength(node, web, AES_WEB_FROM_BYTES);
   }
   const short = await sodiumAead() ?? nobleAead;
   if (node !== undefined) return byLength(short, node, NATIVE_FROM_BYTES.node);
   // Only where node's own lacks the cipher: WebCrypto on Node warns that it is experimental.
-  return withWeb(short, await webAead(cipher), NATIVE_FROM_BYTES.webcrypto);
+  const web = await webAead(cipher);
+  return web === undefined ? short : byLength(short, web, NATIVE_FROM_BYTES.webcrypto);
 }
-
-const withWeb = (short: Aead, web: Aead | undefined, from: number): Aead =>
-  web === undefined ? short : byLength(short, web, from);
 
 /** Takes `long` for messages of `from` bytes and more, and `short` for the others. */
 export function byLength(short: Aead, long: Aead, from: number): Aead {
