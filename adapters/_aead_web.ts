@@ -17,10 +17,7 @@ export async function webAead(cipher: AeadCipher): Promise<Aead | undefined> {
   if (subtle === undefined) return undefined;
   const { name, format } = ALGORITHMS[cipher];
   const importKey = (key: Uint8Array) =>
-    subtle.importKey(format, key as BufferSource, { name }, false, [
-      "encrypt",
-      "decrypt",
-    ]);
+    subtle.importKey(format, key as BufferSource, { name }, false, ["encrypt", "decrypt"]);
   /** As long as the session has its key. */
   const keys = new WeakMap<Uint8Array, Promise<CryptoKey>>();
   const keyOf = (key: Uint8Array): Promise<CryptoKey> => {

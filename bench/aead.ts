@@ -1,14 +1,13 @@
 /**
- * Sealing and opening alone, with each AEAD that this runtime has: where the thresholds of adapters/aead_load.ts and the tables in docs/mux.md
- * come from.
+ * Sealing and opening alone, with each AEAD that this runtime has: where the thresholds of adapters/aead_load.ts and the tables in
+ * docs/mux.md come from.
  *
  *     node bench/aead.ts
  *     deno run -A bench/aead.ts
  *     bun bench/aead.ts
  *
  * `--peers=DIRECTORY` names where sodium-native is installed, see bench/mux.ts; `--rounds=5` how often each is measured;
- * `--cipher=AES-256-GCM` is the other cipher, with the records of v2, which have no associated data. Shows medians, in microseconds for a
- * message.
+ * `--cipher=AES-256-GCM` is the other cipher, without associated data. Shows medians, in microseconds for a message.
  *
  * @module
  */

@@ -241,7 +241,7 @@ function suite(
     const key = pattern(32, 3);
     const first = box(50, key);
     await aead.seal([first, { ...box(50, pattern(32, 4)) }]);
-    // As many bytes of the same kind are the same key in another object, and others are not.
+    // The same bytes in another object are the same key.
     const same = { ...asOpen(first), key: pattern(32, 3) };
     const other = { ...asOpen(first), key: pattern(32, 5) };
     assertEquals(await aead.open([same, other, asOpen(first)]), [
