@@ -3,24 +3,12 @@
  *
  * @module
  */
-import { x25519 } from "@noble/curves/ed25519.js";
 import { type KeyPair, type X25519, X25519_KEY_BYTES } from "./_x25519_key.ts";
+import { nobleX25519 } from "./_x25519_noble.ts";
 import { nodeX25519 } from "./_x25519_node.ts";
 import { webX25519 } from "./_x25519_web.ts";
 
 export { type KeyPair, X25519_KEY_BYTES } from "./_x25519_key.ts";
-
-/** The portable one: what the others are tested against. */
-export const nobleX25519: X25519 = {
-  generate: () => nobleX25519.from(x25519.utils.randomSecretKey()),
-  from(privateKey) {
-    const secret = privateKey.slice();
-    return {
-      publicKey: x25519.getPublicKey(secret),
-      derive: (publicKey) => x25519.getSharedSecret(secret, publicKey),
-    };
-  },
-};
 
 /** Loaded once, and has no state of its own. */
 let best: Promise<X25519> | undefined;

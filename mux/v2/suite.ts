@@ -54,7 +54,7 @@ export function hkdf(
 ): Uint8Array[] {
   const length = hashBytes(suite);
   const all = rfcHkdf(SUITES[suite].hash, material, chainingKey, undefined, outputs * length);
-  return Array.from({ length: outputs }, (_, i) => all.slice(i * length, (i + 1) * length));
+  return Array.from({ length: outputs }, (_, i) => all.subarray(i * length, (i + 1) * length));
 }
 
 /** ENCRYPT: the ciphertext and its tag. */

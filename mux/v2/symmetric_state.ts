@@ -9,11 +9,11 @@ import { hash, hashBytes, hkdf, type NoiseSuite, open, seal } from "./suite.ts";
 
 const NOTHING = new Uint8Array(0);
 
-/** The one answer to every message that is not right: it does not tell what was not, to nobody. */
+/** The one error for all that can be wrong with a message: which it was helps an attacker alone. */
 export function authFailed(): MuxError {
   return new MuxError(
     "auth-failed",
-    "reading a handshake message: it is damaged or forged, or the peer has another key",
+    "handshake: a message is damaged or forged, or the peer has another key",
   );
 }
 
@@ -22,7 +22,7 @@ export class SymmetricState {
   readonly #suite: NoiseSuite;
   #chainingKey: Uint8Array;
   #hash: Uint8Array;
-  /** Every message of a pattern with a psk mixes a key before it seals anything (9.2), so "no key yet" is no case; the ciphers refuse this one. */
+  /** With a psk, every message mixes a key before it seals anything (9.2), so "no key yet" is no case; the ciphers refuse this one. */
   #key: Uint8Array = NOTHING;
   #counter = 0;
 
@@ -92,7 +92,7 @@ export class SymmetricState {
   #replaceKeys(chainingKey: Uint8Array, key: Uint8Array): void {
     this.forget();
     this.#chainingKey = chainingKey;
-    this.#key = key.slice(0, KEY_BYTES);
+    this.#key = key.subarray(0, KEY_BYTES);
     this.#counter = 0;
   }
 }
