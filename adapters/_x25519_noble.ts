@@ -10,7 +10,7 @@ import type { X25519 } from "./_x25519_key.ts";
 export const nobleX25519: X25519 = {
   generate: () => nobleX25519.from(x25519.utils.randomSecretKey()),
   from(privateKey) {
-    const secret = privateKey.slice();
+    const secret = new Uint8Array(privateKey);
     return {
       publicKey: x25519.getPublicKey(secret),
       derive: (publicKey) => x25519.getSharedSecret(secret, publicKey),

@@ -40,7 +40,13 @@ export async function generateKeyPair(): Promise<KeyPair> {
  */
 export async function keyPairFrom(privateKey: Uint8Array): Promise<KeyPair> {
   requireKey("private", privateKey);
-  return (await (best ??= load())).from(privateKey);
+  // Before we wait: the caller may overwrite it then. Not slice(), which gives a Buffer's own memory.
+  const copy = new Uint8Array(privateKey);
+  try {
+    return await (await (best ??= load())).from(copy);
+  } finally {
+    copy.fill(0);
+  }
 }
 
 /**

@@ -94,6 +94,7 @@ for (const pattern of ["NNpsk0", "XXpsk3"] as const) {
           assertEquals(staticKey.publicKey, new Uint8Array(theirs.rs!));
         }
         const { send, receive } = ours.split();
+        assertEquals(PSK, Buffer.alloc(32, 0xa7));
         const [receiver, sender] = [new Cipher(theirs.rx), new Cipher(theirs.tx)];
         const nothing = new Uint8Array(0);
         for (let counter = 0; counter < 300; counter++) {

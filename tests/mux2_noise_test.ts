@@ -19,6 +19,12 @@ const KINDS = SUITES.flatMap((suite) =>
   (["NNpsk0", "XXpsk3"] as const).map((pattern) => ({ pattern, suite }))
 );
 
+/** A Buffer's slice() is its own memory, and not a copy. */
+const COPIES = {
+  Uint8Array: (bytes: ArrayLike<number>): Uint8Array => Uint8Array.from(bytes),
+  Buffer: (bytes: ArrayLike<number>): Uint8Array => Buffer.from(Uint8Array.from(bytes)),
+};
+
 type Changes = Partial<HandshakeOptions>;
 
 async function side(kind: typeof KINDS[number], initiator: boolean, changes?: Changes) {
@@ -158,20 +164,29 @@ for (const kind of KINDS) {
       assertEquals(await responder.readMessage(message), payload.subarray(1));
     });
 
-    it("copies what it is given", async () => {
-      const psk = PSK.slice();
-      const prologue = Uint8Array.of(1, 2, 3);
-      const [initiator, responder] = await pairOf(kind, { psk, prologue });
-      psk.fill(0);
-      prologue.fill(0);
-      const payload = Uint8Array.of(4, 5, 6);
-      const writing = initiator.writeMessage(payload);
-      payload.fill(0);
-      const message = await writing;
-      const reading = responder.readMessage(message);
-      message.fill(0);
-      assertEquals(await reading, Uint8Array.of(4, 5, 6));
-    });
+    for (const [type, copyOf] of Object.entries(COPIES)) {
+      it(`copies what it is given, as ${type}, and leaves it as it is`, async () => {
+        const psk = copyOf(PSK);
+        const prologue = copyOf([1, 2, 3]);
+        const [initiator, responder] = await pairOf(kind, { prologue }, { psk });
+        prologue.fill(0);
+        const payload = copyOf([4, 5, 6]);
+        const writing = initiator.writeMessage(payload);
+        payload.fill(0);
+        const message = copyOf(await writing);
+        const reading = responder.readMessage(message);
+        message.fill(0);
+        const heard = await reading;
+        assertEquals(hex(heard), "040506");
+        assertEquals(Object.getPrototypeOf(heard), Uint8Array.prototype);
+        await initiator.readMessage(copyOf(await responder.writeMessage(copyOf([]))));
+        if (kind.pattern === "XXpsk3") {
+          await responder.readMessage(await initiator.writeMessage(NOTHING));
+        }
+        assertEquals(initiator.split().send, responder.split().receive);
+        assertEquals(hex(psk), hex(PSK));
+      });
+    }
 
     it("fails with another psk, on the first message that has it", async () => {
       const [initiator, responder] = await pairOf(kind, { psk: new Uint8Array(32) });
@@ -296,6 +311,8 @@ describe("Handshake", () => {
     assertThrows(make({ psk: PSK.subarray(1) }), RangeError, "a psk of 31 bytes, expected 32");
     assertThrows(make({ prologue: undefined }), TypeError, "the prologue is no Uint8Array");
     assertThrows(make({ pattern: "XXpsk3" }), TypeError, "XXpsk3 without a static key");
+    const raw = make({ pattern: "XXpsk3", staticKey: new Uint8Array(32) });
+    assertThrows(raw, TypeError, "the static key is no pair of keys");
     const staticKey = await generateKeyPair();
     assertThrows(make({ staticKey }), TypeError, "NNpsk0 with a static key");
   });

@@ -98,6 +98,13 @@ describe("X25519", () => {
     }
   });
 
+  it("copies a private key before it waits", async () => {
+    const secret = unhex(ALICE.secret);
+    const making = keyPairFrom(secret);
+    secret.fill(0);
+    assertEquals(hex(await agree(await making, unhex(BOB.public))), SHARED);
+  });
+
   it("makes sure itself that what was agreed on is not zero", async () => {
     const pair = { publicKey: new Uint8Array(32), derive: () => new Uint8Array(32) };
     await assertRejects(() => agree(pair, unhex(BOB.public)), RangeError, "low order");
@@ -107,6 +114,8 @@ describe("X25519", () => {
     const buffer = Buffer.from(`00${ALICE.secret}00`, "hex");
     const pair = await keyPairFrom(buffer.subarray(1, 33));
     assertEquals(hex(pair.publicKey), ALICE.public);
+    assertEquals(hex(buffer), `00${ALICE.secret}00`, "untouched");
+    buffer.fill(0);
     assertEquals(hex(await agree(pair, Buffer.from(BOB.public, "hex"))), SHARED);
   });
 });

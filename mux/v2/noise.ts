@@ -100,9 +100,13 @@ export class Handshake {
     if (messages.flat().includes("s") !== (staticKey !== undefined)) {
       throw new TypeError(`${pattern} with${staticKey === undefined ? "out" : ""} a static key`);
     }
+    if (staticKey !== undefined && staticKey.publicKey?.length !== X25519_KEY_BYTES) {
+      throw new TypeError("the static key is no pair of keys");
+    }
     this.#messages = messages;
     this.#initiator = initiator;
-    this.#psk = psk.slice();
+    // Not slice(), which gives a Buffer's own memory.
+    this.#psk = new Uint8Array(psk);
     this.#static = staticKey;
     this.#ephemeral = ephemeralKey;
     this.#state = new SymmetricState(suite, `Noise_${pattern}_25519_${suite}`);
@@ -151,7 +155,7 @@ export class Handshake {
         offset += bytes.length;
       };
       // Until we wait for a key: the caller may change it then.
-      const copy = payload.slice();
+      const copy = new Uint8Array(payload);
       for (const token of tokens) {
         if (token === "e") {
           this.#ephemeral ??= await generateKeyPair();
@@ -180,7 +184,7 @@ export class Handshake {
         throw authFailed();
       }
       // In memory of its own: we wait, and keep some of it.
-      let rest = message.slice();
+      let rest = new Uint8Array(message);
       const read = (length: number): Uint8Array => {
         const bytes = rest.subarray(0, length);
         rest = rest.subarray(length);
