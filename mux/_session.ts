@@ -34,8 +34,8 @@ export abstract class Session {
   protected abstract readonly receiver: Receiver;
   protected abstract readonly link: Link;
   /** Live streams. */
-  protected readonly live = new Map<number, StreamCore>();
-  protected readonly accepted = new Queue<StreamCore>();
+  protected readonly live: Map<number, StreamCore> = new Map();
+  protected readonly accepted: Queue<StreamCore> = new Queue();
   protected refused = 0;
   protected late = 0;
   protected authenticated = false;

@@ -119,7 +119,7 @@ export function requirePriority(priority: number): void {
   throw new RangeError(`a priority of ${priority}, expected 0 to 7`);
 }
 
-const DEFAULTS = {
+const DEFAULTS: Limits = {
   maxStreams: 65536,
   maxPendingOpens: 128,
   maxPendingAccepts: 4096,
@@ -134,7 +134,7 @@ const DEFAULTS = {
   padBytes: 1,
   rekeyRecords: 65536,
   rekeyBytes: 2 ** 30,
-} as const;
+};
 
 /** Those that the peer hears of, or that are bounded by the format: whole numbers up to these. */
 const MOST: Readonly<Record<string, number>> = {
@@ -146,7 +146,14 @@ const MOST: Readonly<Record<string, number>> = {
 };
 
 /** The numbers of {@linkcode MuxOptions}. */
-export type Limits = Readonly<Record<keyof typeof DEFAULTS, number>>;
+export type Limits = Readonly<
+  Record<
+    {
+      [Name in keyof MuxOptions]-?: NonNullable<MuxOptions[Name]> extends number ? Name : never;
+    }[keyof MuxOptions],
+    number
+  >
+>;
 
 /** Options that were checked. */
 export interface Config {

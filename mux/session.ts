@@ -86,12 +86,9 @@ export class Mux implements AsyncIterable<MuxStream>, AsyncDisposable {
    * @throws {RangeError} for a priority that is none
    * @throws {MuxError} `aborted` or `timeout` by `signal`, `closed`, `peer-closed`, `going-away`, or what ended the session
    */
-  openStream(options: OpenOptions = {}): Promise<MuxStream> {
+  async openStream(options: OpenOptions = {}): Promise<MuxStream> {
     if (options.priority !== undefined) requirePriority(options.priority);
-    return this.#session?.openStream(options) ?? this.#openLater(options);
-  }
-
-  async #openLater(options: OpenOptions): Promise<MuxStream> {
+    if (this.#session !== undefined) return await this.#session.openStream(options);
     this.#waitingOpens++;
     try {
       const session = await this.#begun(options.signal, "opening a stream");
@@ -106,13 +103,9 @@ export class Mux implements AsyncIterable<MuxStream>, AsyncDisposable {
    *
    * @throws {MuxError} `aborted` or `timeout` by `signal`, `closed`, `peer-closed`, or what ended the session
    */
-  acceptStream(options: WaitOptions = {}): Promise<MuxStream> {
-    return this.#session?.acceptStream(options) ?? this.#acceptLater(options);
-  }
-
-  async #acceptLater(options: WaitOptions): Promise<MuxStream> {
-    const session = await this.#begun(options.signal, "accepting a stream");
-    return session.acceptStream(options);
+  async acceptStream(options: WaitOptions = {}): Promise<MuxStream> {
+    const session = this.#session ?? await this.#begun(options.signal, "accepting a stream");
+    return await session.acceptStream(options);
   }
 
   #begun(signal: AbortSignal | undefined, doing: string): Promise<Session> {

@@ -3,8 +3,8 @@
  *
  * @module
  */
-import type { Aead } from "../../adapters/aead.ts";
-import { type AeadCipher, loadAead } from "../../adapters/aead_load.ts";
+import type { Aead, AeadCipher } from "../../adapters/aead.ts";
+import { loadAead } from "../../adapters/aead_load.ts";
 import type { Conn, WaitOptions } from "../../adapters/types.ts";
 import { Receiver } from "../_receiver.ts";
 import { type Control, Sender } from "../_sender.ts";
