@@ -5,8 +5,7 @@
  * @module
  */
 import { agree, generateKeyPair, type KeyPair, X25519_KEY_BYTES } from "../../adapters/x25519.ts";
-import { KEY_BYTES } from "../v1/key.ts";
-import { isNoiseSuite, NOISE_TAG_BYTES, type NoiseSuite } from "./suite.ts";
+import { isNoiseSuite, NOISE_KEY_BYTES, NOISE_TAG_BYTES, type NoiseSuite } from "./suite.ts";
 import { authFailed, SymmetricState } from "./symmetric_state.ts";
 
 /** Which messages a handshake has. */
@@ -93,8 +92,8 @@ export class Handshake {
     if (!isNoiseSuite(suite)) throw new TypeError(`no cipher suite ${suite}`);
     requireBytes("prologue", prologue);
     requireBytes("psk", psk);
-    if (psk.length !== KEY_BYTES) {
-      throw new RangeError(`a psk of ${psk.length} bytes, expected ${KEY_BYTES}`);
+    if (psk.length !== NOISE_KEY_BYTES) {
+      throw new RangeError(`a psk of ${psk.length} bytes, expected ${NOISE_KEY_BYTES}`);
     }
     const messages = PATTERNS[pattern];
     if (messages.flat().includes("s") !== (staticKey !== undefined)) {

@@ -9,11 +9,12 @@ import { chacha20poly1305 } from "@noble/ciphers/chacha.js";
 import { blake2b } from "@noble/hashes/blake2.js";
 import { hkdf as rfcHkdf } from "@noble/hashes/hkdf.js";
 import { sha256 } from "@noble/hashes/sha2.js";
-import { KEY_BYTES } from "../v1/key.ts";
 
 /** Cipher and hash of a session; the key agreement of both is X25519. */
 export type NoiseSuite = "ChaChaPoly_BLAKE2b" | "AESGCM_SHA256";
 
+/** Bytes of a key of both ciphers, and of a psk. */
+export const NOISE_KEY_BYTES = 32;
 /** Bytes of a nonce of both ciphers. */
 export const NOISE_NONCE_BYTES = 12;
 /** Bytes of the tag behind a ciphertext of both ciphers. */
@@ -119,9 +120,9 @@ export function writeNonce(suite: NoiseSuite, counter: number, into: Uint8Array)
  * @throws {RangeError} for a key of another length than 32 bytes
  */
 export function rekey(suite: NoiseSuite, key: Uint8Array): Uint8Array {
-  if (key.length !== KEY_BYTES) {
-    throw new RangeError(`a key of ${key.length} bytes, expected ${KEY_BYTES}`);
+  if (key.length !== NOISE_KEY_BYTES) {
+    throw new RangeError(`a key of ${key.length} bytes, expected ${NOISE_KEY_BYTES}`);
   }
-  const zeros = new Uint8Array(KEY_BYTES);
-  return SUITES[suite].cipher(key, REKEY_NONCE, NOTHING).encrypt(zeros).slice(0, KEY_BYTES);
+  const zeros = new Uint8Array(NOISE_KEY_BYTES);
+  return SUITES[suite].cipher(key, REKEY_NONCE, NOTHING).encrypt(zeros).slice(0, NOISE_KEY_BYTES);
 }

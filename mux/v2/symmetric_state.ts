@@ -4,8 +4,7 @@
  * @module
  */
 import { MuxError } from "../errors.ts";
-import { KEY_BYTES } from "../v1/key.ts";
-import { hash, hashBytes, hkdf, type NoiseSuite, open, seal } from "./suite.ts";
+import { hash, hashBytes, hkdf, NOISE_KEY_BYTES, type NoiseSuite, open, seal } from "./suite.ts";
 
 const NOTHING = new Uint8Array(0);
 
@@ -80,7 +79,7 @@ export class SymmetricState {
   /** Split: the key of the initiator's records and that of the responder's. */
   split(): readonly [initiator: Uint8Array, responder: Uint8Array] {
     const [initiator, responder] = hkdf(this.#suite, this.#chainingKey, NOTHING, 2);
-    return [initiator!.slice(0, KEY_BYTES), responder!.slice(0, KEY_BYTES)];
+    return [initiator!.slice(0, NOISE_KEY_BYTES), responder!.slice(0, NOISE_KEY_BYTES)];
   }
 
   /** Overwrites the keys: what was recorded of the session stays closed to whoever gets our memory later. */
@@ -92,7 +91,7 @@ export class SymmetricState {
   #replaceKeys(chainingKey: Uint8Array, key: Uint8Array): void {
     this.forget();
     this.#chainingKey = chainingKey;
-    this.#key = key.subarray(0, KEY_BYTES);
+    this.#key = key.subarray(0, NOISE_KEY_BYTES);
     this.#counter = 0;
   }
 }
