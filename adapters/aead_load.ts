@@ -94,6 +94,8 @@ export function byLength(short: Aead, long: Aead, from: number): Aead {
       if (boxes.every((box) => choose(box) === first)) return first.seal(boxes);
       // The long ones first: they may go on elsewhere while the short ones are done here.
       const there = long.seal(boxes.filter((box) => choose(box) === long));
+      // Handled, should the short ones throw before anyone waits for it.
+      there?.catch(() => {});
       const here = short.seal(boxes.filter((box) => choose(box) === short));
       if (there === undefined && here === undefined) return;
       return Promise.all([there, here]).then(() => {});
@@ -103,6 +105,7 @@ export function byLength(short: Aead, long: Aead, from: number): Aead {
       if (first === undefined) return [];
       if (boxes.every((box) => choose(box) === first)) return first.open(boxes);
       const there = long.open(boxes.filter((box) => choose(box) === long));
+      if ("then" in there) there.catch(() => {});
       const here = short.open(boxes.filter((box) => choose(box) === short));
       const merge = (longs: Opened, shorts: Opened): Opened => {
         let longsTaken = 0;

@@ -259,19 +259,31 @@ for (const name of AES_NAMES) suite(name, () => loadAead(name, "AES-256-GCM"), "
 suite("the best", () => loadAead(undefined, "AES-256-GCM"), "AES-256-GCM");
 suite("fromSodium()", () => Promise.resolve(fromSodium(SODIUM_NATIVE)));
 suite("the best", () => loadAead());
-suite("two that are both elsewhere", () => {
-  const later = (name: string): Aead => ({
-    name,
-    seal: async (boxes) => {
-      await undefined;
-      nobleAead.seal(boxes);
-    },
-    open: async (boxes) => {
-      await undefined;
-      return nobleAead.open(boxes);
-    },
-  });
-  return Promise.resolve(byLength(later("a"), later("b"), 100));
+
+const later = (name: string): Aead => ({
+  name,
+  seal: async (boxes) => {
+    await undefined;
+    nobleAead.seal(boxes);
+  },
+  open: async (boxes) => {
+    await undefined;
+    return nobleAead.open(boxes);
+  },
+});
+
+suite(
+  "two that are both elsewhere",
+  () => Promise.resolve(byLength(later("a"), later("b"), 100)),
+);
+
+test("byLength() leaves no rejection unhandled when both refuse", async () => {
+  const aead = byLength(nobleAead, later("b"), 100);
+  const wrong = [box(10, pattern(16, 1)), box(200, pattern(16, 1))];
+  await assertRejects(async () => await aead.seal(wrong), RangeError);
+  await assertRejects(async () => await aead.open(wrong.map(asOpen)), RangeError);
+  // Long enough for the runtime to notice one.
+  await new Promise((resolve) => setTimeout(resolve, 0));
 });
 
 test("loadAead() names what it found, and refuses what this runtime lacks", async () => {
