@@ -49,7 +49,7 @@ class StreamSocket implements RawSocket {
 
   async write(bytes: Uint8Array): Promise<void> {
     // A copy: a stream may hold on to what it was given, and the writer of a Conn may use its buffer again.
-    await this.#writer.write(bytes.slice());
+    await this.#writer.write(new Uint8Array(bytes));
     // Not every sink takes its time before it resolves; `ready` is what says that it is full.
     await this.#writer.ready;
   }

@@ -211,7 +211,7 @@ export function configOf(options: MuxOptions, isClient: boolean): Config {
 
 function pskOf(psk: unknown): Uint8Array {
   if (typeof psk === "string") return new TextEncoder().encode(psk);
-  if (psk instanceof Uint8Array) return psk.slice();
+  if (psk instanceof Uint8Array) return new Uint8Array(psk);
   throw new TypeError("a psk is a string or a Uint8Array");
 }
 
@@ -230,14 +230,14 @@ function identityOf(
   const isKey = (bytes: unknown) => bytes instanceof Uint8Array && bytes.length === IDENTITY_BYTES;
   if (!isKey(identity.privateKey)) throw new TypeError("identity.privateKey has not 32 bytes");
   if (typeof knownPeers === "function") {
-    return { identity: identity.privateKey.slice(), isKnown: knownPeers };
+    return { identity: new Uint8Array(identity.privateKey), isKnown: knownPeers };
   }
   if (!Array.isArray(knownPeers) || !knownPeers.every(isKey)) {
     throw new TypeError("knownPeers are public keys of 32 bytes each, or a function");
   }
   // Public, so that comparing them may take its time.
   const known = new Set(knownPeers.map((key) => key.join()));
-  return { identity: identity.privateKey.slice(), isKnown: (key) => known.has(key.join()) };
+  return { identity: new Uint8Array(identity.privateKey), isKnown: (key) => known.has(key.join()) };
 }
 
 function limitsOf(options: Partial<MuxOptions>): Limits {

@@ -9,7 +9,7 @@ import { output } from "./command.ts";
 const DRY_RUN = ["publish", "--dry-run", "--allow-dirty", "--config", "jsr.json"];
 const NEEDED = ["README.md", "LICENSE", "CHANGELOG.md", ...Object.values(jsr.exports)];
 const PUBLISHED =
-  /^(?:mod\.ts|(?:adapters|ovpn|cmgr|mux|mux\/v2|uds)\/[^/]+\.ts|docs\/[^/]+\.md|README\.md|LICENSE|CHANGELOG\.md|jsr\.json)$/;
+  /^(?:mod\.ts|(?:adapters|ovpn|cmgr|mux|mux\/v1|mux\/v2|uds)\/[^/]+\.ts|docs\/[^/]+\.md|README\.md|LICENSE|CHANGELOG\.md|jsr\.json)$/;
 
 const PUBLISHERS: Readonly<Record<string, readonly string[]>> = {
   "deno publish": ["deno"],

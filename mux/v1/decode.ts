@@ -42,7 +42,7 @@ export class FrameDecoder {
     if (key.length !== KEY_BYTES) {
       throw new RangeError(`a key of ${key.length} bytes, expected ${KEY_BYTES}`);
     }
-    this.#key = key.slice();
+    this.#key = new Uint8Array(key);
   }
 
   /** True in the middle of a frame: a transport that ends here has lost something. */
