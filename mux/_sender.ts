@@ -60,6 +60,8 @@ export interface Packer {
    * one may be used again.
    */
   pack(outbox: Outbox): Batch | undefined;
+  /** Lets the memory go that it keeps for the next batch. */
+  release(): void;
   /** Frames and payload bytes so far. */
   readonly frames: number;
   readonly bytes: number;
@@ -235,6 +237,11 @@ export class Sender {
     if (last === undefined) return;
     this.#outbox.addControl(last);
     this.#start();
+  }
+
+  /** Nothing was sent for long: the memory for it can be had again. */
+  release(): void {
+    this.#packer.release();
   }
 
   #start(): void {

@@ -342,6 +342,7 @@ export abstract class Session {
     }
     let written = this.sender.lastWriteAt;
     if (now >= written + keepaliveMs) {
+      this.sender.release();
       this.sayKeepalive();
       written = now;
       if (this.#end !== undefined) return;

@@ -186,7 +186,9 @@ export function configOf(options: MuxOptions, isClient: boolean): Config {
   const protocols = typeof protocol === "string" ? [protocol] : [...new Set(protocol)];
   for (const it of protocols) requireChoice("protocol", it, PROTOCOLS);
   if (protocols.length === 0 || (isClient && protocols.length > 1)) {
-    throw new TypeError(`a ${isClient ? "client speaks one protocol" : "server speaks a protocol"}`);
+    throw new TypeError(
+      `a ${isClient ? "client speaks one protocol" : "server speaks a protocol"}`,
+    );
   }
   for (const it of suites) requireChoice("suites", it, SUITES);
   if (suites.length === 0) throw new TypeError("suites is empty");
@@ -199,7 +201,10 @@ export function configOf(options: MuxOptions, isClient: boolean): Config {
     suites: [...suites],
     ...identityOf(options, protocols),
     aead,
-    limits: { v1: limitsOf(options), v2: limitsOf({ idleTimeoutMs: 180_000, ...defined(options) }) },
+    limits: {
+      v1: limitsOf(options),
+      v2: limitsOf({ idleTimeoutMs: 180_000, ...defined(options) }),
+    },
   };
   if (psk.length < MIN_STRONG_PSK_BYTES) {
     const message =

@@ -22,7 +22,7 @@ export type {
 } from "./config.ts";
 export * from "./dial.ts";
 export * from "./errors.ts";
-export { generateIdentity, type GeneratedIdentity } from "./identity.ts";
+export { type GeneratedIdentity, generateIdentity } from "./identity.ts";
 export { Mux } from "./session.ts";
 export type { MuxStats } from "./stats.ts";
 export { MuxStream } from "./stream.ts";

@@ -59,6 +59,10 @@ export class FramePacker implements Packer {
     return batch.length === 0 ? undefined : this.#layOut(batch);
   }
 
+  release(): void {
+    this.#buffers.fill(NOTHING);
+  }
+
   /** Writes the headers; what is to be sealed, and the whole of it. */
   #layOut(batch: readonly Outgoing[]): Batch {
     let size = 0;

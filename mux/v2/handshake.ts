@@ -129,7 +129,10 @@ async function asServer(conn: Conn, config: Config, head: Head): Promise<Agreed>
   const kind = KINDS.get(number!);
   const pattern = config.identity === undefined ? "NNpsk0" : "XXpsk3";
   if (kind?.pattern !== pattern || !config.suites.includes(kind.suite)) {
-    throw new MuxError("protocol", `handshake: the peer asks for suite ${number}, not allowed here`);
+    throw new MuxError(
+      "protocol",
+      `handshake: the peer asks for suite ${number}, not allowed here`,
+    );
   }
   const noise = await begin(false, kind, hello, config);
   const ours = settingsOf(config.limits.v2);

@@ -31,13 +31,17 @@ export class RecordPacker implements Packer {
   /** Two, since one is sealed while the other is written. */
   readonly #buffers: Uint8Array[] = [NOTHING, NOTHING];
   #turn = 0;
+  readonly #firstRoom: number;
   /** Of the next buffer: more than the last one if that was filled. */
   #room: number;
 
   constructor(keys: RecordKeys, padBytes: number) {
     this.#keys = keys;
     this.#padBytes = padBytes;
-    this.#room = Math.max(FIRST_BATCH_BYTES, LENGTH_BYTES + padBytes + NOISE_TAG_BYTES);
+    this.#room = this.#firstRoom = Math.max(
+      FIRST_BATCH_BYTES,
+      LENGTH_BYTES + padBytes + NOISE_TAG_BYTES,
+    );
   }
 
   pack(outbox: Outbox): Batch | undefined {
@@ -67,6 +71,11 @@ export class RecordPacker implements Packer {
     }
     if (!outbox.empty) this.#room = Math.min(2 * buffer.length, MAX_BATCH_BYTES);
     return boxes.length === 0 ? undefined : { boxes, whole: buffer.subarray(0, at) };
+  }
+
+  release(): void {
+    this.#buffers.fill(NOTHING);
+    this.#room = this.#firstRoom;
   }
 
   /** Writes frames from `at` on, up to `limit`; gives where they end. */

@@ -125,7 +125,10 @@ export class RecordSplitter {
 function sizeAt(bytes: Uint8Array, at: number): number {
   const length = bytes[at]! << 8 | bytes[at + 1]!;
   if (length < NOISE_TAG_BYTES) {
-    throw new MuxError("protocol", `a record of ${length} bytes, a tag alone has ${NOISE_TAG_BYTES}`);
+    throw new MuxError(
+      "protocol",
+      `a record of ${length} bytes, a tag alone has ${NOISE_TAG_BYTES}`,
+    );
   }
   return LENGTH_BYTES + length;
 }

@@ -20,7 +20,7 @@ import type { Agreed } from "./handshake.ts";
 import { RecordPacker } from "./packer.ts";
 import { PingTimer } from "./ping.ts";
 import { StreamQuota } from "./quota.ts";
-import { type RekeyAfter, RecordKeys } from "./record.ts";
+import { RecordKeys, type RekeyAfter } from "./record.ts";
 import type { Settings } from "./settings.ts";
 import { RecordUnpacker } from "./unpacker.ts";
 
