@@ -81,8 +81,7 @@ export class Opening {
         return new SessionV1(this.#conn, this.#isClient, this.#config, this.#head.rest);
       }
     }
-    const { handshakeTimeoutMs } = this.#config.limits.v2;
-    this.#limit(handshakeTimeoutMs, `handshake: not done within ${handshakeTimeoutMs} ms`);
+    if (protocols.length === 1) this.#limitHandshake();
     const agreed = await shakeHands(this.#conn, this.#isClient, this.#config, this.#head);
     if (this.#ended !== undefined) throw this.#ended;
     const left = Math.max(1, this.#deadline - performance.now());
@@ -111,9 +110,13 @@ export class Opening {
       }
       // The session tells what is wrong with it.
       if (!more) return false;
-      const { handshakeTimeoutMs } = this.#config.limits.v2;
-      if (first) this.#limit(handshakeTimeoutMs, "the peer does not say what it speaks");
+      if (first) this.#limitHandshake();
     }
+  }
+
+  #limitHandshake(): void {
+    const { handshakeTimeoutMs } = this.#config.limits.v2;
+    this.#limit(handshakeTimeoutMs, `handshake: not done within ${handshakeTimeoutMs} ms`);
   }
 
   /** The time runs anew. */

@@ -39,7 +39,9 @@ export abstract class Session {
   protected refused = 0;
   protected late = 0;
   protected authenticated = false;
-  /** Either side has said farewell: the end of the transport is in order. */
+  /** True if a farewell is answered by one, so that both know that the other has everything. */
+  protected abstract readonly answersFarewell: boolean;
+  /** Nothing of ours goes any more: the end of the transport is in order. */
   protected farewell = false;
   readonly #opens = new Queue<Opener>();
   readonly #accepts = new Queue<Waiter<MuxStream>>();
@@ -81,6 +83,8 @@ export abstract class Session {
   protected abstract sayClosing(): void;
   /** The last frame of an orderly end. */
   protected abstract sayFarewell(): void;
+  /** The answer to the peer's farewell. */
+  protected abstract answer(): Control | undefined;
   /** The last frame before the session is given up, if there is one for that. */
   protected abstract lastWord(error: MuxError): Control | undefined;
   /** A stream of the peer was taken by the application. */
@@ -135,7 +139,7 @@ export abstract class Session {
     this.sayClosing();
     const live = [...this.live.values()].map((core) => core.close().catch(() => {}));
     await Promise.race([Promise.all(live), this.closed.catch(() => {})]);
-    if (this.#end === undefined && !this.#peerClosed) {
+    if (this.#end === undefined && (!this.#peerClosed || this.answersFarewell)) {
       this.sayFarewell();
       // Nothing goes behind it: gomux closes its end at once, and what still came would make that a reset.
       this.farewell = true;
@@ -150,8 +154,8 @@ export abstract class Session {
    * The end in order: by our farewell, or the peer's. Reads on until the peer's own end: what comes for a socket that is closed resets the
    * connection, under our last frames that are still on their way.
    */
-  async #finish(error: MuxError, timeoutMs: number): Promise<void> {
-    this.#settle(error);
+  async #finish(error: MuxError, timeoutMs: number, answer?: Control): Promise<void> {
+    this.#settle(error, answer);
     const late = setTimeout(() => {
       if (!this.#peerClosed) {
         const text = "closing: the peer did not end the transport, and may not have everything";
@@ -159,10 +163,17 @@ export abstract class Session {
       }
       this.conn.abort(error);
     }, timeoutMs);
+    // Whichever comes first, since a transport that takes nothing is given up by then.
+    if (answer !== undefined) await Promise.race([this.sender.idle(), this.#reading]);
     await this.conn.closeWrite().catch(() => {});
     await this.#reading;
     await this.conn.close().catch(() => {});
     clearTimeout(late);
+    if (this.answersFarewell && !this.#peerClosed) {
+      const text =
+        "closing: the transport ended before the peer's farewell: it may not have everything";
+      this.#settleClosed.reject(new MuxError("truncated", text));
+    }
     this.#settleClosed.resolve();
   }
 
@@ -256,11 +267,13 @@ export abstract class Session {
 
   protected onFarewell(): void {
     const error = new MuxError("peer-closed", "the peer has closed the session");
-    this.farewell = this.#peerClosed = true;
+    this.#peerClosed = true;
     if (this.#close === undefined) {
+      this.farewell = true;
       this.#close = this.closed;
-      this.#finish(error, this.limits.closeTimeoutMs);
+      this.#finish(error, this.limits.closeTimeoutMs, this.answer());
     } else {
+      if (!this.answersFarewell) this.farewell = true;
       // We are closing too: what it has not taken by now, it never will.
       for (const core of [...this.live.values()]) core.onSessionEnd(error);
     }
@@ -271,7 +284,8 @@ export abstract class Session {
     // Behind a farewell it makes no difference how the transport ends: whether all of ours has left, writing tells.
     if (this.farewell && !(cause instanceof MuxError)) return;
     if (this.#peerClosed) return;
-    if (cause instanceof MuxError) return this.fail(cause);
+    const cut = cause instanceof MuxError && cause.code === "truncated" && !this.authenticated;
+    if (cause instanceof MuxError && !cut) return this.fail(cause);
     const how = `the transport ${cause === undefined ? "ended without a farewell" : "failed"}`;
     const options = cause === undefined ? {} : { cause };
     this.fail(

@@ -17,8 +17,8 @@ import type { MuxStream } from "./stream.ts";
 /** What a stream needs of its session, which knows what its protocol says for it. */
 export interface Link {
   readonly closeTimeoutMs: number;
-  /** False if the protocol has no word for `reset()`, and none for codes. */
-  readonly resets: boolean;
+  /** False if there is no word for `reset()`, none for codes, and leftovers of any kind are legal. */
+  readonly isV2: boolean;
   /** What we may send at first, and what the peer may ever allow, in bytes. */
   readonly sendWindow: number;
   readonly maxSendWindow: number;
@@ -80,6 +80,8 @@ export class StreamCore implements Source {
   /** Each direction ends by the writer's word or by the reader's. */
   #inDone = false;
   #outDone = false;
+  /** The peer has said that it writes no more. */
+  #peerEnded = false;
   #forgotten = false;
   #close: Promise<void> | undefined;
 
@@ -137,6 +139,12 @@ export class StreamCore implements Source {
   }
 
   onData(payload: Uint8Array): void {
+    if (this.#peerEnded && this.#link.isV2) {
+      throw new MuxError(
+        "protocol",
+        `stream ${this.id}: data behind the end of the peer's writing`,
+      );
+    }
     if (!this.#receiveWindow.receive(payload.length)) {
       throw new MuxError("window", `stream ${this.id}: the peer sends more than was granted`);
     }
@@ -350,13 +358,13 @@ export class StreamCore implements Source {
   }
 
   #requireResets(): void {
-    if (!this.#link.resets) throw this.#error("unsupported", "its protocol, v1, has no codes");
+    if (!this.#link.isV2) throw this.#error("unsupported", "its protocol, v1, has no codes");
   }
 
   /** The peer will write no more. */
   onCloseRead(): void {
     this.#endReading(null);
-    this.#inDone = true;
+    this.#peerEnded = this.#inDone = true;
     this.#forgetIfDone();
   }
 

@@ -23,6 +23,8 @@ export class SessionV1 extends Session {
   protected readonly sender: Sender;
   protected readonly receiver: Receiver;
   protected readonly link: Link;
+  /** gomux ends the transport at once. */
+  protected readonly answersFarewell = false;
   readonly #unpacker: FrameUnpacker;
   #aead: Aead | undefined;
   #nextId: number;
@@ -57,7 +59,7 @@ export class SessionV1 extends Session {
     });
     this.link = {
       closeTimeoutMs,
-      resets: false,
+      isV2: false,
       sendWindow: WINDOW_BYTES,
       maxSendWindow: WINDOW_BYTES,
       receiveWindow: () => new FixedWindow(),
@@ -142,6 +144,10 @@ export class SessionV1 extends Session {
   protected onForgotten(core: StreamCore): void {
     // One of ours tells when it has accepted or refused the stream, closed or not; a gomux may never.
     if (!this.#unpacker.peerIsOurs) this.#unseen.delete(core.id);
+  }
+
+  protected answer(): undefined {
+    return undefined;
   }
 
   /** Nothing could be said that gomux would understand. */

@@ -31,8 +31,14 @@ const CIPHERS: Readonly<Record<MuxSuite, AeadCipher>> = {
 
 /** What the peer may be told why we give the session up; 0 is an end in order. */
 const END_CODES: readonly (MuxErrorCode | undefined)[] = [
-  ...[undefined, "protocol", "window", "limit", "timeout"] as const,
+  undefined,
+  "protocol",
+  "window",
+  "limit",
+  "timeout",
 ];
+/** However impatient the peer is. */
+const MIN_KEEPALIVE_MS = 10;
 /** What a send window may grow to. */
 const MAX_SEND_WINDOW = 2 ** 31 - 1;
 
@@ -42,6 +48,7 @@ export class SessionV2 extends Session {
   protected readonly sender: Sender;
   protected readonly receiver: Receiver;
   protected readonly link: Link;
+  protected readonly answersFarewell = true;
   readonly #ping: PingTimer;
   readonly #quota: StreamQuota;
   #aead: Aead | undefined;
@@ -68,7 +75,8 @@ export class SessionV2 extends Session {
   ) {
     const limits = config.limits.v2;
     // Three of them, so that the loss of one is none.
-    const keepaliveMs = Math.min(limits.keepaliveMs, agreed.theirs.idleTimeoutMs / 3);
+    const theirsMs = Math.max(agreed.theirs.idleTimeoutMs / 3, MIN_KEEPALIVE_MS);
+    const keepaliveMs = Math.min(limits.keepaliveMs, theirsMs);
     super(conn, isClient, { ...limits, keepaliveMs });
     const { suite, ours, theirs } = agreed;
     this.suite = suite;
@@ -97,7 +105,7 @@ export class SessionV2 extends Session {
     const growth = this.#growth(ours.windowBytes);
     this.link = {
       closeTimeoutMs: limits.closeTimeoutMs,
-      resets: true,
+      isV2: true,
       sendWindow: theirs.windowBytes,
       maxSendWindow: MAX_SEND_WINDOW,
       receiveWindow: () => new GrowingWindow(growth),
@@ -186,10 +194,17 @@ export class SessionV2 extends Session {
     this.#say(TYPE.END, 0, 0, this.#nextTheirs);
   }
 
+  protected answer(): Control {
+    return this.#end(0);
+  }
+
   protected lastWord({ code }: MuxError): Control | undefined {
     const number = END_CODES.indexOf(code);
-    if (number < 1 || this.#peerGaveUp || !this.authenticated) return undefined;
-    return { id: 0, type: TYPE.END, values: [number, this.#nextTheirs], answer: false };
+    return number < 1 || this.#peerGaveUp || !this.authenticated ? undefined : this.#end(number);
+  }
+
+  #end(code: number): Control {
+    return { id: 0, type: TYPE.END, values: [code, this.#nextTheirs], answer: false };
   }
 
   protected strangerError(text: string, cause: unknown): MuxError {
@@ -235,7 +250,8 @@ export class SessionV2 extends Session {
 
   #grantStreams(): void {
     const inAll = this.#refusedFrom === Infinity ? this.#quota.grant() : undefined;
-    if (inAll !== undefined) this.#say(TYPE.MAX_STREAMS, 0, inAll);
+    // Counted as an answer: the peer can provoke any number of them.
+    if (inAll !== undefined) this.control(0, TYPE.MAX_STREAMS, [inAll], true);
   }
 
   #onRecord(): void {
@@ -257,6 +273,7 @@ export class SessionV2 extends Session {
   }
 
   #onControl(type: number, id: number, first: number, second: number): void {
+    if (type === TYPE.END) return this.#onPeerEnd(first, second);
     if (this.ended) return;
     switch (type) {
       case TYPE.OPEN:
@@ -281,8 +298,6 @@ export class SessionV2 extends Session {
         return this.#ping.onPong(first);
       case TYPE.GOAWAY:
         return this.#onGoAway(first);
-      case TYPE.END:
-        return this.#onPeerEnd(first, second);
     }
   }
 

@@ -17,8 +17,8 @@ export interface RecordSink {
   onControl: FrameSink["onControl"];
 }
 
-/** Data of up to this size are copied out of records from that size on: a short message is not to keep a long record alive. */
-const COPY = { data: 4096, record: 16384 } as const;
+/** Out of records from this size on, data are copied that are less than half of it: they are not to keep all of it alive. */
+const COPY_FROM_BYTES = 16384;
 
 const NOTHING = new Uint8Array(0);
 
@@ -30,7 +30,8 @@ export class RecordUnpacker implements Unpacker, FrameSink {
   readonly #splitter = new RecordSplitter();
   readonly #reader = new FrameReader();
   #records = 0;
-  #long = false;
+  /** Data shorter than that are copied. */
+  #copyBelow = 0;
 
   constructor(keys: RecordKeys, sink: RecordSink) {
     this.#keys = keys;
@@ -71,13 +72,13 @@ export class RecordUnpacker implements Unpacker, FrameSink {
       throw new MuxError("auth-failed", text);
     }
     this.#records++;
-    this.#long = plain.length >= COPY.record;
+    this.#copyBelow = plain.length < COPY_FROM_BYTES ? 0 : plain.length / 2;
     this.#sink.onRecord();
     this.#reader.read(plain, this);
   }
 
   onData(id: number, payload: Uint8Array): void {
     this.bytes += payload.length;
-    this.#sink.onData(id, this.#long && payload.length <= COPY.data ? payload.slice() : payload);
+    this.#sink.onData(id, payload.length < this.#copyBelow ? payload.slice() : payload);
   }
 }
