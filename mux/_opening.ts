@@ -6,7 +6,7 @@
 import type { Conn } from "../adapters/types.ts";
 import { Head } from "./_head.ts";
 import type { Session } from "./_session.ts";
-import type { Config } from "./config.ts";
+import type { Config, MuxProtocol } from "./config.ts";
 import { MuxError } from "./errors.ts";
 import { SessionV1 } from "./v1/session.ts";
 import { beginsV2, shakeHands } from "./v2/handshake.ts";
@@ -18,6 +18,8 @@ export class Opening {
   readonly session: Promise<Session>;
   /** How it ended, if it never became a session. */
   readonly closed: Promise<void>;
+  /** What is spoken, as soon as that is known. */
+  protocol: MuxProtocol | undefined;
   readonly #conn: Conn;
   readonly #isClient: boolean;
   readonly #config: Config;
@@ -33,6 +35,7 @@ export class Opening {
     this.#isClient = isClient;
     this.#config = config;
     this.#head = new Head(conn);
+    if (config.protocols.length === 1) this.protocol = config.protocols[0];
     this.closed = new Promise((resolve, reject) => this.#settleClosed = { resolve, reject });
     this.closed.catch(() => {});
     this.session = new Promise((resolve, reject) => {
@@ -72,16 +75,17 @@ export class Opening {
   }
 
   async #open(): Promise<Session> {
-    const { protocols } = this.#config;
-    if (protocols.length > 1) {
+    if (this.protocol === undefined) {
       // A gomux that is silent is in order, so that time runs from its first bytes on.
       const idle = this.#config.limits.v1.idleTimeoutMs;
       this.#limit(idle, `no bytes of the peer within ${idle} ms`);
-      if (!await this.#isV2()) {
+      const isV2 = await this.#isV2();
+      this.protocol = isV2 ? "v2" : "v1";
+      if (!isV2) {
         return new SessionV1(this.#conn, this.#isClient, this.#config, this.#head.rest);
       }
     }
-    if (protocols.length === 1) this.#limitHandshake();
+    if (this.#config.protocols.length === 1) this.#limitHandshake();
     const agreed = await shakeHands(this.#conn, this.#isClient, this.#config, this.#head);
     if (this.#ended !== undefined) throw this.#ended;
     const left = Math.max(1, this.#deadline - performance.now());

@@ -265,12 +265,14 @@ export class Sender {
       const sealing = aead.seal(batch.boxes);
       if (sealing !== undefined) await sealing;
       await writing;
+      for (const write of taken.splice(0)) write.resolve();
+      // A turn for whoever was told, so that what follows is there when the next batch is packed, and not half of it.
+      await undefined;
       this.lastWriteAt = performance.now();
       this.writes++;
       writing = this.#conn.write(batch.whole);
       // Awaited above, a batch later.
       writing.catch(() => {});
-      for (const write of taken.splice(0)) write.resolve();
     }
     this.#running = false;
     for (const resolve of this.#whenIdle.splice(0)) resolve();

@@ -169,7 +169,7 @@ export abstract class Session {
     await this.#reading;
     await this.conn.close().catch(() => {});
     clearTimeout(late);
-    if (this.answersFarewell && !this.#peerClosed) {
+    if (this.answersFarewell && this.authenticated && !this.#peerClosed) {
       const text =
         "closing: the transport ended before the peer's farewell: it may not have everything";
       this.#settleClosed.reject(new MuxError("truncated", text));

@@ -54,7 +54,7 @@ export interface WindowGrowth {
   /** Of each stream at first, and at most, in bytes. */
   readonly first: number;
   readonly most: number;
-  /** The last round trip in milliseconds, undefined if none was measured yet. */
+  /** The round trip in milliseconds, undefined if none was measured yet. */
   rtt(): number | undefined;
   /** Takes as much of `bytes` as all streams together may still grow by. */
   reserve(bytes: number): number;
@@ -63,6 +63,8 @@ export interface WindowGrowth {
 
 /** Half a window that is read within so many round trips was too small: the sender has waited for us. */
 const GROW_WITHIN_ROUND_TRIPS = 2;
+/** However short a round trip is, this is about what two busy processes need to get to their turn. */
+const MIN_ROUND_TRIP_MS = 2;
 
 /** A window that doubles as long as it is what holds the sender back (spec-mux2: windows). */
 export class GrowingWindow implements ReceiveWindow {
@@ -98,7 +100,8 @@ export class GrowingWindow implements ReceiveWindow {
     const now = performance.now();
     const rtt = this.#growth.rtt();
     let increment = this.#consumed;
-    if (rtt !== undefined && now - this.#grantedAt < GROW_WITHIN_ROUND_TRIPS * rtt) {
+    const within = GROW_WITHIN_ROUND_TRIPS * Math.max(rtt ?? 0, MIN_ROUND_TRIP_MS);
+    if (rtt !== undefined && now - this.#grantedAt < within) {
       const more = this.#growth.reserve(Math.min(this.#size, this.#growth.most - this.#size));
       this.#size += more;
       increment += more;

@@ -138,5 +138,11 @@ export async function listen(
 ): Promise<MuxListener> {
   // Before there is a listener to be closed again; it is its constructor that warns.
   configOf({ ...options, onWarning: undefined }, false);
-  return new MuxListener(await (options.transport ?? auto).listen(address, options), options);
+  const listener = await (options.transport ?? auto).listen(address, options);
+  try {
+    return new MuxListener(listener, options);
+  } catch (error) {
+    await listener.close();
+    throw error;
+  }
 }

@@ -53,10 +53,9 @@ export class Mux implements AsyncIterable<MuxStream>, AsyncDisposable {
     for (const promise of [this.ready, this.closed]) promise.catch(() => {});
   }
 
-  /** What is spoken. Of a server that allows both it is known with the client's first bytes, and when `ready` resolves. */
+  /** What is spoken. Of a server that allows both it is known with the client's first bytes, before `ready` resolves. */
   get protocol(): MuxProtocol | undefined {
-    if (this.#session instanceof SessionV2) return "v2";
-    return this.#session && "v1";
+    return this.#opening === undefined ? "v1" : this.#opening.protocol;
   }
 
   /** The public key of the peer, 32 bytes, where both sides have an `identity`: once `ready` has resolved, it has proved that it is its own. */
@@ -150,7 +149,7 @@ export class Mux implements AsyncIterable<MuxStream>, AsyncDisposable {
 
   /** Counters, for people and for graphs. */
   stats(): MuxStats {
-    return this.#session?.stats() ?? emptyStats(this.#waitingOpens);
+    return this.#session?.stats() ?? emptyStats(this.protocol, this.#waitingOpens);
   }
 
   /**

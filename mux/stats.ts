@@ -65,9 +65,9 @@ function refuse(): never {
 }
 
 /** Of a session that has not begun. */
-export function emptyStats(waitingOpens: number): MuxStats {
+export function emptyStats(protocol: MuxProtocol | undefined, waitingOpens: number): MuxStats {
   return {
-    protocol: undefined,
+    protocol,
     suite: undefined,
     streams: 0,
     pendingOpens: 0,

@@ -7,6 +7,8 @@ import type { MuxError } from "../errors.ts";
 
 /** A round trip that was measured longer ago is measured anew when it is asked for, in milliseconds. */
 const RECENT_MS = 250;
+/** So many round trips are remembered: the shortest of them is the one that did not wait in queues. */
+const REMEMBERED = 8;
 
 export class PingTimer {
   /** The last one, in milliseconds. */
@@ -15,18 +17,19 @@ export class PingTimer {
   #number = 0;
   #sentAt = 0;
   #measuredAt = -Infinity;
+  readonly #last: number[] = [];
   #waiting: PromiseWithResolvers<number> | undefined;
 
   constructor(say: (number: number) => void) {
     this.#say = say;
   }
 
-  /** The last round trip; has a newer one measured if it is old. */
-  recent(): number | undefined {
+  /** The shortest of the last round trips; has a newer one measured if the last one is old. */
+  shortest(): number | undefined {
     if (this.#waiting === undefined && performance.now() - this.#measuredAt > RECENT_MS) {
       this.send();
     }
-    return this.rtt;
+    return this.#last.length === 0 ? undefined : Math.min(...this.#last);
   }
 
   /** Sends one, whether another is on its way or not. */
@@ -52,6 +55,8 @@ export class PingTimer {
     if (this.#waiting === undefined || number !== this.#number) return;
     this.#measuredAt = performance.now();
     this.rtt = this.#measuredAt - this.#sentAt;
+    this.#last.push(this.rtt);
+    if (this.#last.length > REMEMBERED) this.#last.shift();
     this.#waiting.resolve(this.rtt);
     this.#waiting = undefined;
   }

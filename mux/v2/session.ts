@@ -158,21 +158,31 @@ export class SessionV2 extends Session {
   goAway(): void {
     if (this.ended || this.#refusedFrom !== Infinity) return;
     this.#refusedFrom = this.#nextTheirs;
-    this.#say(TYPE.GOAWAY, 0, this.#nextTheirs);
+    this.#say(TYPE.GOAWAY, 0, this.#refusedFrom);
+  }
+
+  /** A server says nothing to a client of which it has seen no record: the handshake may be one of another time. */
+  protected override control(
+    id: number,
+    type: number,
+    values: readonly number[],
+    answer: boolean,
+  ): void {
+    if (this.isClient || this.authenticated) super.control(id, type, values, answer);
   }
 
   #say(type: number, id: number, ...values: readonly number[]): void {
     this.control(id, type, values, id !== 0 && this.isTheirs(id));
   }
 
-  /** How windows grow: doubled within what is allowed, by the last round trip. */
+  /** How windows grow: doubled within what is allowed. */
   #growth(first: number): WindowGrowth {
     const { maxStreamWindowBytes: most, maxSessionWindowBytes } = this.limits;
     let left = maxSessionWindowBytes;
     return {
       first,
       most,
-      rtt: () => this.#ping.recent(),
+      rtt: () => this.#ping.shortest(),
       reserve: (bytes) => {
         const reserved = Math.min(bytes, left);
         left -= reserved;
@@ -216,7 +226,6 @@ export class SessionV2 extends Session {
   }
 
   protected mayOpen(): boolean {
-    // A server says nothing to a client of which it has seen no record.
     if (!this.isClient && !this.authenticated) return false;
     return this.#nextOurs >>> 1 < this.#mayOpenInAll && this.#liveOurs < this.limits.maxStreams;
   }
@@ -258,6 +267,7 @@ export class SessionV2 extends Session {
     if (this.authenticated) return;
     this.authenticate();
     if (!this.isClient) this.#ping.send();
+    if (this.#refusedFrom !== Infinity) this.#say(TYPE.GOAWAY, 0, this.#refusedFrom);
     this.openWaiting();
   }
 
