@@ -41,6 +41,8 @@ export abstract class Session {
   protected authenticated = false;
   /** True if a farewell is answered by one, so that both know that the other has everything. */
   protected abstract readonly answersFarewell: boolean;
+  /** True if the peer hears nothing of us yet, because it may be nobody. */
+  protected abstract readonly silent: boolean;
   /** Nothing of ours goes any more: the end of the transport is in order. */
   protected farewell = false;
   readonly #opens = new Queue<Opener>();
@@ -55,6 +57,7 @@ export abstract class Session {
   #grace: ReturnType<typeof setTimeout> | undefined;
   #close: Promise<void> | undefined;
   #peerClosed = false;
+  readonly #peerFarewell = Promise.withResolvers<void>();
   /** What every call rejects with from now on. */
   #end: MuxError | undefined;
 
@@ -156,6 +159,10 @@ export abstract class Session {
    */
   async #finish(error: MuxError, timeoutMs: number, answer?: Control): Promise<void> {
     this.#settle(error, answer);
+    if (this.silent) {
+      await this.conn.close().catch(() => {});
+      return this.#settleClosed.resolve();
+    }
     const late = setTimeout(() => {
       if (!this.#peerClosed) {
         const text = "closing: the peer did not end the transport, and may not have everything";
@@ -163,13 +170,14 @@ export abstract class Session {
       }
       this.conn.abort(error);
     }, timeoutMs);
-    // Whichever comes first, since a transport that takes nothing is given up by then.
+    // Not more than until the transport is given up. A WebSocket has no half-close: what the peer has to answer would be lost behind it.
     if (answer !== undefined) await Promise.race([this.sender.idle(), this.#reading]);
+    else if (this.answersFarewell) await Promise.race([this.#peerFarewell.promise, this.#reading]);
     await this.conn.closeWrite().catch(() => {});
     await this.#reading;
     await this.conn.close().catch(() => {});
     clearTimeout(late);
-    if (this.answersFarewell && this.authenticated && !this.#peerClosed) {
+    if (this.answersFarewell && !this.#peerClosed) {
       const text =
         "closing: the transport ended before the peer's farewell: it may not have everything";
       this.#settleClosed.reject(new MuxError("truncated", text));
@@ -268,6 +276,7 @@ export abstract class Session {
   protected onFarewell(): void {
     const error = new MuxError("peer-closed", "the peer has closed the session");
     this.#peerClosed = true;
+    this.#peerFarewell.resolve();
     if (this.#close === undefined) {
       this.farewell = true;
       this.#close = this.closed;

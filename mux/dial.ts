@@ -80,6 +80,9 @@ export async function dial(address: Address | string, options: MuxDialOptions): 
   }
 }
 
+/** Options that `listen()` has checked. */
+const checked = new WeakMap<MuxOptions, Config>();
+
 /** Accepts sessions. Iterating it yields each; that ends when it is closed. */
 export class MuxListener implements AsyncIterable<Mux>, AsyncDisposable {
   readonly #listener: Listener;
@@ -88,7 +91,7 @@ export class MuxListener implements AsyncIterable<Mux>, AsyncDisposable {
   /** Takes over a listener. */
   constructor(listener: Listener, options: MuxOptions) {
     this.#listener = listener;
-    this.#config = configOf(options, false);
+    this.#config = checked.get(options) ?? configOf(options, false);
   }
 
   /** Where it listens, with the real port. */
@@ -136,13 +139,8 @@ export async function listen(
   address: Address | string,
   options: MuxListenOptions,
 ): Promise<MuxListener> {
-  // Before there is a listener to be closed again; it is its constructor that warns.
-  configOf({ ...options, onWarning: undefined }, false);
-  const listener = await (options.transport ?? auto).listen(address, options);
-  try {
-    return new MuxListener(listener, options);
-  } catch (error) {
-    await listener.close();
-    throw error;
-  }
+  // Once, and before there is anything that would have to be closed again.
+  const own = { ...options };
+  checked.set(own, configOf(options, false));
+  return new MuxListener(await (options.transport ?? auto).listen(address, options), own);
 }

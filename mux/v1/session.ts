@@ -25,6 +25,7 @@ export class SessionV1 extends Session {
   protected readonly link: Link;
   /** gomux ends the transport at once. */
   protected readonly answersFarewell = false;
+  protected readonly silent = false;
   readonly #unpacker: FrameUnpacker;
   #aead: Aead | undefined;
   #nextId: number;

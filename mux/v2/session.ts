@@ -161,14 +161,18 @@ export class SessionV2 extends Session {
     this.#say(TYPE.GOAWAY, 0, this.#refusedFrom);
   }
 
-  /** A server says nothing to a client of which it has seen no record: the handshake may be one of another time. */
+  /** A server before its client's first record: the handshake may be one of another time. */
+  protected get silent(): boolean {
+    return !this.isClient && !this.authenticated;
+  }
+
   protected override control(
     id: number,
     type: number,
     values: readonly number[],
     answer: boolean,
   ): void {
-    if (this.isClient || this.authenticated) super.control(id, type, values, answer);
+    if (!this.silent) super.control(id, type, values, answer);
   }
 
   #say(type: number, id: number, ...values: readonly number[]): void {
@@ -226,7 +230,7 @@ export class SessionV2 extends Session {
   }
 
   protected mayOpen(): boolean {
-    if (!this.isClient && !this.authenticated) return false;
+    if (this.silent) return false;
     return this.#nextOurs >>> 1 < this.#mayOpenInAll && this.#liveOurs < this.limits.maxStreams;
   }
 
