@@ -29,6 +29,8 @@ export class Opening {
   #reject!: (error: MuxError) => void;
   #settleClosed!: { resolve(): void; reject(error: MuxError): void };
   #ended: MuxError | undefined;
+  /** The session, which nobody has been given yet. */
+  #made: Session | undefined;
 
   constructor(conn: Conn, isClient: boolean, config: Config) {
     this.#conn = conn;
@@ -50,12 +52,14 @@ export class Opening {
 
   /** Gives it up, and ends the transport in order. */
   close(): Promise<void> {
+    if (this.#made !== undefined) return this.#made.close({});
     const error = new MuxError("closed", "the session was closed before its handshake was done");
     if (this.#end(error)) this.#conn.close().catch(() => {}).then(this.#settleClosed.resolve);
     return this.closed;
   }
 
   abort(cause: unknown): void {
+    if (this.#made !== undefined) return this.#made.abort(cause);
     this.#fail(new MuxError("closed", "the session was aborted", { cause }));
   }
 
@@ -82,14 +86,19 @@ export class Opening {
       const isV2 = await this.#isV2();
       this.protocol = isV2 ? "v2" : "v1";
       if (!isV2) {
-        return new SessionV1(this.#conn, this.#isClient, this.#config, this.#head.rest);
+        return this.#made = new SessionV1(
+          this.#conn,
+          this.#isClient,
+          this.#config,
+          this.#head.rest,
+        );
       }
     }
     if (this.#config.protocols.length === 1) this.#limitHandshake();
     const agreed = await shakeHands(this.#conn, this.#isClient, this.#config, this.#head);
     if (this.#ended !== undefined) throw this.#ended;
     const left = Math.max(1, this.#deadline - performance.now());
-    return new SessionV2(
+    return this.#made = new SessionV2(
       this.#conn,
       this.#isClient,
       this.#config,

@@ -7,19 +7,53 @@ import { Queue } from "../adapters/queue.ts";
 import { MuxError } from "./errors.ts";
 import type { Settle } from "./_sender.ts";
 
-export interface Write extends Settle {
+/** One call of `write()`. There may be a million of them in a second. */
+export class Write implements Settle {
   readonly bytes: Uint8Array;
   /** Of `bytes` when they were given: less if somebody has transferred them since. */
   readonly size: number;
-  taken: number;
+  taken = 0;
+  settled = false;
+  /** Ends the wait for a signal. */
+  onSettle: (() => void) | undefined;
+  readonly #owner: Outgoing;
+  readonly #settle: PromiseWithResolvers<void> = Promise.withResolvers();
+
+  constructor(bytes: Uint8Array, owner: Outgoing) {
+    this.bytes = bytes;
+    this.size = bytes.length;
+    this.#owner = owner;
+  }
+
+  get promise(): Promise<void> {
+    return this.#settle.promise;
+  }
+
+  resolve(): void {
+    this.#end();
+    this.#settle.resolve();
+  }
+
+  reject(error: MuxError): void {
+    this.#end();
+    this.#settle.reject(cutShort(error, this.taken));
+  }
+
+  #end(): void {
+    if (this.settled) return;
+    this.settled = true;
+    if (this.taken === this.size) this.#owner.onTakenSettled();
+    this.onSettle?.();
+  }
 }
 
 export class Outgoing {
   /** Bytes given to `add()` that were not taken. */
   queued = 0;
   readonly #waiting = new Queue<Write>();
-  /** Those that were taken whole and wait for the transport. */
-  readonly #taken = new Set<Write>();
+  /** Those that were taken whole, as long as one of them waits for the transport. */
+  #taken: Write[] = [];
+  #settled = 0;
 
   /** Calls `onAbort` when `signal` fires before the write is settled. */
   add(
@@ -27,29 +61,28 @@ export class Outgoing {
     signal: AbortSignal | undefined,
     onAbort: (write: Write) => void,
   ): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const write: Write = {
-        bytes,
-        size: bytes.length,
-        taken: 0,
-        resolve: () => (this.#taken.delete(write), resolve()),
-        reject: (error) => (this.#taken.delete(write), reject(cutShort(error, write.taken))),
-      };
-      if (signal !== undefined) {
-        const { resolve, reject } = write;
-        const aborted = () => onAbort(write);
-        const gone = () => signal.removeEventListener("abort", aborted);
-        write.resolve = () => (gone(), resolve());
-        write.reject = (error) => (gone(), reject(error));
-        signal.addEventListener("abort", aborted, { once: true });
-      }
-      this.#waiting.push(write);
-      this.queued += bytes.length;
-    });
+    const write = new Write(bytes, this);
+    if (signal !== undefined) {
+      const aborted = () => onAbort(write);
+      write.onSettle = () => signal.removeEventListener("abort", aborted);
+      signal.addEventListener("abort", aborted, { once: true });
+    }
+    this.#waiting.push(write);
+    this.queued += bytes.length;
+    return write.promise;
+  }
+
+  onTakenSettled(): void {
+    if (++this.#settled < this.#taken.length) return;
+    this.#taken = [];
+    this.#settled = 0;
   }
 
   /** How many bytes `copy()` can take now, at most `most`. Undefined if the first ones were transferred meanwhile: they are lost. */
   available(most: number): number | undefined {
+    const first = this.#waiting.first()!;
+    // Most often it is one, for which no iterator is made.
+    if (first.bytes.length === first.size && first.size - first.taken >= most) return most;
     let sum = 0;
     for (const { bytes, size, taken } of this.#waiting) {
       if (bytes.length !== size) return sum === 0 ? undefined : sum;
@@ -87,7 +120,7 @@ export class Outgoing {
     write.taken = to;
     if (to === write.size) {
       this.#waiting.shift();
-      this.#taken.add(write);
+      this.#taken.push(write);
       taken.push(write);
     }
     return from === 0 && to === write.size ? write.bytes : write.bytes.subarray(from, to);
@@ -104,7 +137,7 @@ export class Outgoing {
     const writes = [...this.#taken, ...this.#waiting];
     this.#waiting.clear();
     this.queued = 0;
-    for (const write of writes) write.reject(errorOf(write.taken));
+    for (const write of writes) if (!write.settled) write.reject(errorOf(write.taken));
   }
 }
 
