@@ -1,16 +1,19 @@
 /** The page of mux_browser_test.ts: bundled for a browser, it runs the client's side of each session and posts what came of it. */
-import { client, type Mux } from "@trunkline/sockets/mux";
+import { client, type Mux, type MuxError } from "@trunkline/sockets/mux";
 import {
   content,
   isSame,
+  optionsOf,
   type PageReport,
+  RESET_CODES,
   type SessionPlan,
   type SessionReport,
   SESSIONS,
+  STRANGERS,
   STREAM_BYTES,
   STREAMS,
 } from "./mux_browser_plan.ts";
-import { PSK, readAll } from "./mux_pair.ts";
+import { codeOf, readAll } from "./mux_pair.ts";
 
 interface Duplex {
   readonly readable: ReadableStream<Uint8Array>;
@@ -74,26 +77,47 @@ async function echo(mux: Mux, bytes: Uint8Array): Promise<boolean> {
   return isSame(back, bytes);
 }
 
-async function runSession({ transport, closer }: SessionPlan): Promise<SessionReport> {
-  const url = new URL(`/mux/${transport}`, location.href.replace(/^http/, "ws")).href;
-  const duplex = await (transport === "WebSocket" ? overWebSocket : overWebSocketStream)(url);
-  const mux = client(duplex, { psk: PSK });
+/** The server resets a stream, and so do we. */
+async function tryV2(mux: Mux): Promise<SessionReport["v2"]> {
+  const rtt = await mux.ping();
+  const theirs = await mux.openStream();
+  await theirs.write(Uint8Array.of(1));
+  const error = await theirs.read().then(() => undefined, (error: MuxError) => error);
+  (await mux.openStream()).reset(RESET_CODES.page);
+  return { rtt, resetCode: error?.resetCode, peerKey: mux.peerKey?.join() };
+}
+
+const urlOf = (path: string): string => new URL(path, location.href.replace(/^http/, "ws")).href;
+
+async function runSession(plan: SessionPlan, index: number): Promise<SessionReport> {
+  const { transport, closer, suite } = plan;
+  const connect = transport === "WebSocket" ? overWebSocket : overWebSocketStream;
+  const mux = client(await connect(urlOf(`/mux/${index}`)), await optionsOf(plan, "page"));
   const greeting = await mux.acceptStream();
   const echoes = await Promise.all(
     Array.from({ length: STREAMS }, (_, seed) => echo(mux, content(STREAM_BYTES, seed))),
   );
+  const v2 = suite && await tryV2(mux);
   // Last, because it tells the server that we are done.
   await greeting.readable.pipeTo(greeting.writable);
   await greeting.closed;
   if (closer === "page") await mux.close();
   else await mux.closed;
-  return { same: echoes.filter((same) => same).length, stats: mux.stats() };
+  return { same: echoes.filter((same) => same).length, stats: mux.stats(), v2 };
+}
+
+/** What a session ends with whose psk is another one. */
+async function runStranger(index: number): Promise<string> {
+  const options = { ...await optionsOf(STRANGERS[index]!, "page"), psk: "another one of ours" };
+  return await codeOf(client(await overWebSocket(urlOf(`/stranger/${index}`)), options).ready);
 }
 
 async function run(): Promise<PageReport> {
   const sessions: SessionReport[] = [];
-  for (const session of SESSIONS) sessions.push(await runSession(session));
-  return { sessions };
+  for (const [i, plan] of SESSIONS.entries()) sessions.push(await runSession(plan, i));
+  const strangers: string[] = [];
+  for (const i of STRANGERS.keys()) strangers.push(await runStranger(i));
+  return { sessions, strangers };
 }
 
 async function post(report: PageReport): Promise<void> {

@@ -11,7 +11,7 @@ import process from "node:process";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import type { Duplex } from "@trunkline/sockets/auto";
-import { type MuxStream, server } from "@trunkline/sockets/mux";
+import { type Mux, type MuxError, type MuxStream, server } from "@trunkline/sockets/mux";
 import { findProgram } from "../examples/openvpn_process.ts";
 import { output } from "../tools/command.ts";
 import {
@@ -19,14 +19,19 @@ import {
   GREETING_BYTES,
   GREETING_SEED,
   isSame,
+  optionsOf,
   type PageReport,
+  RESET_CODES,
+  type SessionPlan,
   type SessionReport,
   SESSIONS,
+  type Side,
+  STRANGERS,
   STREAM_BYTES,
   STREAMS,
 } from "./mux_browser_plan.ts";
 import { type Site, startSite } from "./mux_browser_site.ts";
-import { PSK, readAll } from "./mux_pair.ts";
+import { codeOf, readAll } from "./mux_pair.ts";
 
 const ROOT = fileURLToPath(new URL("../", import.meta.url));
 const PAGE = fileURLToPath(new URL("./mux_browser_page.ts", import.meta.url));
@@ -112,26 +117,40 @@ async function echo(stream: MuxStream): Promise<number> {
   return count;
 }
 
+/** Resets a stream of the page, which then resets one itself. */
+async function tryV2(mux: Mux): Promise<SessionReport["v2"]> {
+  const ours = await mux.acceptStream();
+  await ours.read();
+  ours.reset(RESET_CODES.server);
+  const theirs = await mux.acceptStream();
+  const error = await theirs.read().then(() => undefined, (error: MuxError) => error);
+  const rtt = await mux.ping();
+  return { rtt, resetCode: error?.resetCode, peerKey: mux.peerKey?.join() };
+}
+
 /** The server's side of one session. */
-async function runSession(duplex: Duplex, closes: boolean): Promise<SessionReport> {
-  const mux = server(duplex, { psk: PSK });
+async function runSession(duplex: Duplex, plan: SessionPlan): Promise<SessionReport> {
+  const mux = server(duplex, await optionsOf(plan, "server"));
   const greeting = await mux.openStream();
   const sent = content(GREETING_BYTES, GREETING_SEED);
-  const [back] = await Promise.all([
+  const echoes = Promise.all(Array.from({ length: STREAMS }, async () => {
+    assertEquals(await echo(await mux.acceptStream()), STREAM_BYTES);
+  }));
+  const [back, v2] = await Promise.all([
     readAll(greeting),
+    echoes.then(() => plan.suite && tryV2(mux)),
     greeting.write(sent).then(() => greeting.closeWrite()),
-    ...Array.from({ length: STREAMS }, async () => {
-      assertEquals(await echo(await mux.acceptStream()), STREAM_BYTES);
-    }),
   ]);
-  if (closes) await mux.close();
+  if (plan.closer === "server") await mux.close();
   else await mux.closed;
-  return { same: isSame(back, sent) ? 1 : 0, stats: mux.stats() };
+  return { same: isSame(back, sent) ? 1 : 0, stats: mux.stats(), v2 };
 }
 
 interface Reports {
   readonly page: readonly SessionReport[];
   readonly server: readonly SessionReport[];
+  /** What either side has seen of each session with another psk. */
+  readonly strangers: Readonly<Record<Side, readonly string[]>>;
 }
 
 /** Bundles the page, opens it in Chromium, and gives what both sides have seen of each session. */
@@ -140,9 +159,14 @@ async function runInBrowser(bundle: Bundler, policy?: string): Promise<Reports> 
   try {
     const script = join(directory, "page.js");
     await output(bundle(PAGE, script), { cwd: ROOT });
-    const page = Promise.withResolvers<readonly SessionReport[]>();
+    const page = Promise.withResolvers<Exclude<PageReport, { readonly error: string }>>();
     const servers = SESSIONS.map(() => Promise.withResolvers<SessionReport>());
-    const reported = Promise.all([page.promise, ...servers.map(({ promise }) => promise)]);
+    const strangers = STRANGERS.map(() => Promise.withResolvers<string>());
+    const reported = Promise.all([
+      page.promise,
+      Promise.all(servers.map(({ promise }) => promise)),
+      Promise.all(strangers.map(({ promise }) => promise)),
+    ]);
     const site = await startSite({
       pages: {
         "/": {
@@ -158,17 +182,22 @@ async function runInBrowser(bundle: Bundler, policy?: string): Promise<Reports> 
         if ("error" in report) {
           const events = site.events.join("\n");
           page.reject(new Error(`in the page: ${report.error}\nat the server: ${events}`));
-        } else page.resolve(report.sessions);
+        } else page.resolve(report);
       },
       async onWebSocket(path, duplex) {
-        const index = SESSIONS.findIndex(({ transport }) => path === `/mux/${transport}`);
-        const report = await runSession(duplex, SESSIONS[index]?.closer === "server");
-        servers[index]?.resolve(report);
+        const [, kind, index = ""] = path.split("/");
+        const at = Number(index);
+        if (kind === "mux") servers[at]?.resolve(await runSession(duplex, SESSIONS[at]!));
+        else {
+          const mux = server(duplex, await optionsOf(STRANGERS[at]!, "server"));
+          strangers[at]?.resolve(await codeOf(mux.closed));
+        }
       },
     });
     try {
-      const [page, ...server] = await withChromium(site, directory, reported);
-      return { page, server };
+      const [page, server, strangers] = await withChromium(site, directory, reported);
+      const seen = { page: page.strangers, server: strangers };
+      return { page: page.sessions, server, strangers: seen };
     } finally {
       await site.close();
     }
@@ -177,17 +206,53 @@ async function runInBrowser(bundle: Bundler, policy?: string): Promise<Reports> 
   }
 }
 
-function check({ page, server }: Reports, aead: RegExp): void {
+/** What one side is to have seen of a session. */
+async function expectedOf(plan: SessionPlan, side: Side): Promise<unknown> {
+  const { suite } = plan;
   const echoed = STREAMS * STREAM_BYTES + GREETING_BYTES;
-  const stats = { bytesSent: echoed, bytesReceived: echoed, streams: 0, refusedStreams: 0 };
-  const expected = { ...stats, pendingAccepts: 0, strayFrames: 0, peerCounts: true };
-  const seen = ({ same, stats }: SessionReport) => ({
-    same,
-    ...Object.fromEntries(Object.entries(stats).filter(([name]) => name in expected)),
-  });
-  assertEquals(page.map(seen), SESSIONS.map(() => ({ same: STREAMS, ...expected })));
-  assertEquals(server.map(seen), SESSIONS.map(() => ({ same: 1, ...expected })));
-  for (const { stats } of page) assertMatch(stats.aead ?? "none", aead);
+  // The page has also written a byte to the stream that was reset.
+  const more = suite === undefined ? 0 : 1;
+  const { knownPeers } = await optionsOf(plan, side);
+  return {
+    same: side === "page" ? STREAMS : 1,
+    resetCode: suite && RESET_CODES[side === "page" ? "server" : "page"],
+    peerKey: (knownPeers as readonly Uint8Array[] | undefined)?.[0]?.join(),
+    protocol: suite === undefined ? "v1" : "v2",
+    suite,
+    bytesSent: echoed + (side === "page" ? more : 0),
+    bytesReceived: echoed + (side === "page" ? 0 : more),
+    streams: 0,
+    refusedStreams: 0,
+    pendingAccepts: 0,
+    strayFrames: 0,
+    peerCounts: true,
+  };
+}
+
+/** The same of what it has seen. */
+function seenOf({ same, stats, v2 }: SessionReport): unknown {
+  const { protocol, suite, bytesSent, bytesReceived, streams, refusedStreams } = stats;
+  const { pendingAccepts, strayFrames, peerCounts } = stats;
+  return {
+    ...{ same, resetCode: v2?.resetCode, peerKey: v2?.peerKey },
+    ...{ protocol, suite, bytesSent, bytesReceived, streams, refusedStreams },
+    ...{ pendingAccepts, strayFrames, peerCounts },
+  };
+}
+
+/** `chacha` does the short frames of that cipher in the page; AES is WebCrypto's. */
+async function check({ page, server, strangers }: Reports, chacha: RegExp): Promise<void> {
+  for (const [i, plan] of SESSIONS.entries()) {
+    assertEquals(seenOf(page[i]!), await expectedOf(plan, "page"));
+    assertEquals(seenOf(server[i]!), await expectedOf(plan, "server"));
+    const aead = plan.suite === "AESGCM_SHA256" ? /^webcrypto/ : chacha;
+    assertMatch(page[i]!.stats.aead ?? "none", aead);
+    for (const { v2 } of [page[i]!, server[i]!]) {
+      assertEquals(typeof v2?.rtt, plan.suite === undefined ? "undefined" : "number");
+    }
+  }
+  const refused = STRANGERS.map(() => "auth-failed");
+  assertEquals(strangers, { page: refused, server: refused });
 }
 
 for (const [name, bundler] of Object.entries(BUNDLERS)) {
