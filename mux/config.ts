@@ -6,6 +6,7 @@
 import type { Aead } from "../adapters/aead.ts";
 import { requireChoice, requireFunction, requireLimit } from "../adapters/limits.ts";
 import type { WaitOptions } from "../adapters/types.ts";
+import { type KeyPair, keyPairFrom } from "../adapters/x25519.ts";
 
 /** Bytes that may be on their way in one direction of a stream. gomux has it built in: it cannot be chosen. */
 export const WINDOW_BYTES = 131072;
@@ -161,8 +162,7 @@ export interface Config {
   readonly psk: Uint8Array;
   readonly protocols: readonly MuxProtocol[];
   readonly suites: readonly MuxSuite[];
-  /** The private key. */
-  readonly identity: Uint8Array | undefined;
+  readonly identity: Promise<KeyPair> | undefined;
   readonly isKnown: (publicKey: Uint8Array) => boolean | Promise<boolean>;
   readonly aead: Aead | undefined;
   readonly limits: Readonly<Record<MuxProtocol, Limits>>;
@@ -235,14 +235,14 @@ function identityOf(
   const isKey = (bytes: unknown) => bytes instanceof Uint8Array && bytes.length === IDENTITY_BYTES;
   if (!isKey(identity.privateKey)) throw new TypeError("identity.privateKey has not 32 bytes");
   if (typeof knownPeers === "function") {
-    return { identity: new Uint8Array(identity.privateKey), isKnown: knownPeers };
+    return { identity: keyPairFrom(identity.privateKey), isKnown: knownPeers };
   }
   if (!Array.isArray(knownPeers) || !knownPeers.every(isKey)) {
     throw new TypeError("knownPeers are public keys of 32 bytes each, or a function");
   }
   // Public, so that comparing them may take its time.
   const known = new Set(knownPeers.map((key) => key.join()));
-  return { identity: new Uint8Array(identity.privateKey), isKnown: (key) => known.has(key.join()) };
+  return { identity: keyPairFrom(identity.privateKey), isKnown: (key) => known.has(key.join()) };
 }
 
 function limitsOf(options: Partial<MuxOptions>): Limits {

@@ -49,6 +49,7 @@ export interface MuxListenOptions extends MuxOptions, ListenOptions {
  * await near.close();
  * ```
  *
+ * @throws {TypeError} for an option that is missing, or none of what it may be
  * @throws {RangeError} for a limit that is none
  */
 export function client(duplex: Duplex | Conn, options: MuxOptions): Mux {
@@ -58,6 +59,7 @@ export function client(duplex: Duplex | Conn, options: MuxOptions): Mux {
 /**
  * The side that was connected to; see {@linkcode client}.
  *
+ * @throws {TypeError} for an option that is missing, or none of what it may be
  * @throws {RangeError} for a limit that is none
  */
 export function server(duplex: Duplex | Conn, options: MuxOptions): Mux {
@@ -65,7 +67,7 @@ export function server(duplex: Duplex | Conn, options: MuxOptions): Mux {
 }
 
 /**
- * Connects, and is the client. The protocol has no handshake: whether the psk is right shows with what the peer does next.
+ * Connects, and is the client. Whether the psk is right shows later: see `Mux.ready`.
  *
  * @throws {ConnectError} if there is no connection
  */
@@ -80,9 +82,6 @@ export async function dial(address: Address | string, options: MuxDialOptions): 
   }
 }
 
-/** Options that `listen()` has checked. */
-const checked = new WeakMap<MuxOptions, Config>();
-
 /** Accepts sessions. Iterating it yields each; that ends when it is closed. */
 export class MuxListener implements AsyncIterable<Mux>, AsyncDisposable {
   readonly #listener: Listener;
@@ -91,7 +90,7 @@ export class MuxListener implements AsyncIterable<Mux>, AsyncDisposable {
   /** Takes over a listener. */
   constructor(listener: Listener, options: MuxOptions) {
     this.#listener = listener;
-    this.#config = checked.get(options) ?? configOf(options, false);
+    this.#config = configOf(options, false);
   }
 
   /** Where it listens, with the real port. */
@@ -133,14 +132,21 @@ export class MuxListener implements AsyncIterable<Mux>, AsyncDisposable {
  * Listens, and is the server of each that connects.
  *
  * @throws {ConnectError} if that address cannot be listened on
+ * @throws {TypeError} for an option that is missing, or none of what it may be
  * @throws {RangeError} for a limit that is none
  */
 export async function listen(
   address: Address | string,
   options: MuxListenOptions,
 ): Promise<MuxListener> {
-  // Once, and before there is anything that would have to be closed again.
-  const own = { ...options };
-  checked.set(own, configOf(options, false));
+  // Before there is anything that would have to be closed again. What its owner may wipe by then is copied.
+  const { psk } = configOf(options, false);
+  const { identity } = options;
+  const own: MuxListenOptions = {
+    ...options,
+    psk,
+    onWarning: undefined,
+    identity: identity && { privateKey: new Uint8Array(identity.privateKey) },
+  };
   return new MuxListener(await (options.transport ?? auto).listen(address, options), own);
 }

@@ -1,10 +1,12 @@
 /**
- * The encrypted stream multiplexer: many streams over one connection, sealed with a pre-shared key, as Go's gomux v1.0.0 has it on
- * the wire.
+ * The encrypted stream multiplexer: many streams over one connection, sealed with a pre-shared key. Between two of ours use
+ * `protocol: "v2"`, with a handshake by the Noise framework and forward secrecy; v1, the default, is what Go's gomux v1.0.0 has on the
+ * wire.
  *
  * - {@linkcode client}, {@linkcode server}: a session over a connection that one has
  * - {@linkcode dial}, {@linkcode listen}: the same with the connection
- * - {@linkcode FrameDecoder}, {@linkcode sealFrame}: the wire format alone, without any I/O
+ * - {@linkcode generateIdentity}: who one is, besides having the psk (v2)
+ * - {@linkcode FrameDecoder}, {@linkcode sealFrame}: the wire format of v1 alone, without any I/O
  *
  * @module
  */

@@ -6,7 +6,6 @@
 import { hkdf } from "@noble/hashes/hkdf.js";
 import { sha256 } from "@noble/hashes/sha2.js";
 import type { Conn } from "../../adapters/types.ts";
-import { keyPairFrom } from "../../adapters/x25519.ts";
 import type { Head } from "../_head.ts";
 import type { Config, MuxSuite } from "../config.ts";
 import { MuxError } from "../errors.ts";
@@ -163,7 +162,7 @@ async function begin(
     initiator,
     prologue,
     psk: deriveNoisePsk(psk),
-    staticKey: identity && await keyPairFrom(identity),
+    staticKey: await identity,
   });
 }
 
