@@ -36,6 +36,8 @@ export class Write implements Settle {
 
   reject(error: MuxError): void {
     this.#end();
+    // Only now, since it costs a promise.
+    handled(this.promise);
     this.#settle.reject(cutShort(error, this.taken));
   }
 
@@ -81,8 +83,9 @@ export class Outgoing {
   /** How many bytes `copy()` can take now, at most `most`. Undefined if the first ones were transferred meanwhile: they are lost. */
   available(most: number): number | undefined {
     const first = this.#waiting.first()!;
+    const wanted = Math.min(most, this.queued);
     // Most often it is one, for which no iterator is made.
-    if (first.bytes.length === first.size && first.size - first.taken >= most) return most;
+    if (first.bytes.length === first.size && first.size - first.taken >= wanted) return wanted;
     let sum = 0;
     for (const { bytes, size, taken } of this.#waiting) {
       if (bytes.length !== size) return sum === 0 ? undefined : sum;
@@ -139,6 +142,12 @@ export class Outgoing {
     this.queued = 0;
     for (const write of writes) if (!write.settled) write.reject(errorOf(write.taken));
   }
+}
+
+/** `promise`, which may be ignored. */
+export function handled<T>(promise: Promise<T>): Promise<T> {
+  promise.catch(() => {});
+  return promise;
 }
 
 /** `error` for one write, of which so much was sent, or on its way to the transport. */

@@ -6,7 +6,7 @@
 import type { WaitOptions } from "../adapters/types.ts";
 import { ByteQueue } from "./_byte_queue.ts";
 import { Deadline } from "./_deadline.ts";
-import { Outgoing, type Write } from "./_outgoing.ts";
+import { handled, Outgoing, type Write } from "./_outgoing.ts";
 import { Queue } from "../adapters/queue.ts";
 import { abortedError, type Waiter, waitIn } from "./_wait.ts";
 import type { Settle, Source } from "./_sender.ts";
@@ -182,26 +182,23 @@ export class StreamCore implements Source {
 
   // Writing.
 
-  write(bytes: Uint8Array, options: WaitOptions = {}): Promise<void> {
-    const written = this.#write(bytes, options);
-    // Whoever does not wait for each hears of it by the next one, or by `closed`.
-    written.catch(() => {});
-    return written;
-  }
-
-  #write(bytes: Uint8Array, { signal }: WaitOptions): Promise<void> {
-    if (!(bytes instanceof Uint8Array)) {
-      return Promise.reject(new TypeError("what is written is a Uint8Array"));
-    }
-    if (signal?.aborted) return Promise.reject(abortedError(signal, this.#doing("write"), 0));
-    if (this.#writeEnd !== undefined) return Promise.reject(this.#writeEnd);
-    if (this.#writeDeadline.expired) return Promise.reject(this.#timedOut("write"));
+  /** Whoever does not wait for each write hears of it by the next one, or by `closed`. */
+  write(bytes: Uint8Array, { signal }: WaitOptions = {}): Promise<void> {
+    const refusal = this.#writeRefusal(bytes, signal);
+    if (refusal !== undefined) return handled(Promise.reject(refusal));
     if (bytes.length === 0) return Promise.resolve();
     const written = this.#outgoing.add(bytes, signal, (write) => {
       this.#takeBack(write, abortedError(signal!, this.#doing("write"), write.taken));
     });
     if (this.#sendWindow > 0) this.#link.data(this);
     return written;
+  }
+
+  #writeRefusal(bytes: Uint8Array, signal: AbortSignal | undefined): Error | undefined {
+    if (!(bytes instanceof Uint8Array)) return new TypeError("what is written is a Uint8Array");
+    if (signal?.aborted) return abortedError(signal, this.#doing("write"), 0);
+    if (this.#writeEnd !== undefined) return this.#writeEnd;
+    return this.#writeDeadline.expired ? this.#timedOut("write") : undefined;
   }
 
   get hasData(): boolean {
