@@ -142,6 +142,8 @@ export abstract class Session {
     this.sayClosing();
     const live = [...this.live.values()].map((core) => core.close().catch(() => {}));
     await Promise.race([Promise.all(live), this.closed.catch(() => {})]);
+    // What is not said now never is, whoever the peer turns out to be meanwhile.
+    const { silent } = this;
     if (this.#end === undefined && (!this.#peerClosed || this.answersFarewell)) {
       this.sayFarewell();
       // Nothing goes behind it: gomux closes its end at once, and what still came would make that a reset.
@@ -149,7 +151,9 @@ export abstract class Session {
       await Promise.race([this.sender.idle(), this.closed.catch(() => {})]);
     }
     clearTimeout(late);
-    if (this.#end === undefined) await this.#finish(error, until - performance.now());
+    if (this.#end === undefined) {
+      await this.#finish(error, until - performance.now(), undefined, silent);
+    }
     return this.closed;
   }
 
@@ -157,9 +161,14 @@ export abstract class Session {
    * The end in order: by our farewell, or the peer's. Reads on until the peer's own end: what comes for a socket that is closed resets the
    * connection, under our last frames that are still on their way.
    */
-  async #finish(error: MuxError, timeoutMs: number, answer?: Control): Promise<void> {
+  async #finish(
+    error: MuxError,
+    timeoutMs: number,
+    answer?: Control,
+    silent = false,
+  ): Promise<void> {
     this.#settle(error, answer);
-    if (this.silent) {
+    if (silent) {
       await this.conn.close().catch(() => {});
       return this.#settleClosed.resolve();
     }

@@ -231,7 +231,8 @@ export class SessionV2 extends Session {
 
   protected mayOpen(): boolean {
     if (this.silent) return false;
-    return this.#nextOurs >>> 1 < this.#mayOpenInAll && this.#liveOurs < this.limits.maxStreams;
+    return this.#nextOurs <= MAX_NUMBER && this.#nextOurs >>> 1 < this.#mayOpenInAll &&
+      this.#liveOurs + 1 <= this.limits.maxStreams;
   }
 
   protected cannotOpen(): MuxError | undefined {
@@ -244,6 +245,7 @@ export class SessionV2 extends Session {
     this.#nextOurs += 2;
     this.#liveOurs++;
     this.#say(TYPE.OPEN, id, priority);
+    if (this.#nextOurs > MAX_NUMBER) this.rejectOpens(this.cannotOpen()!);
     return id;
   }
 
