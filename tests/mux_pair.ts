@@ -5,11 +5,31 @@ import {
   type Mux,
   type MuxError,
   type MuxOptions,
+  type MuxProtocol,
   type MuxStream,
+  type MuxSuite,
   server,
 } from "@trunkline/sockets/mux";
 
 export const PSK = "open sesame";
+
+/** The options that make a session speak one protocol. */
+export interface Speaks {
+  readonly protocol: MuxProtocol;
+  readonly suites?: readonly MuxSuite[];
+}
+
+const SUITES: readonly MuxSuite[] = ["ChaChaPoly_BLAKE2b", "AESGCM_SHA256"];
+
+/** Both protocols, for a test that holds on each, and how its name begins. Which of the two suites v2 has depends on the title. */
+export function spoken(
+  title: string,
+): readonly { readonly mux: string; readonly speaks: Speaks }[] {
+  return [
+    { mux: "mux", speaks: { protocol: "v1" } },
+    { mux: "mux v2", speaks: { protocol: "v2", suites: [SUITES[title.length % 2]!] } },
+  ];
+}
 
 /** A client and a server over a pair in memory. */
 export function muxPair(

@@ -3,22 +3,25 @@ import { assert, assertEquals } from "@std/assert";
 import { createHash } from "node:crypto";
 import { test } from "node:test";
 import type { Mux, MuxStream } from "@trunkline/sockets/mux";
-import { closeBoth, muxPair, readAll, streamPair, text, utf8 } from "./mux_pair.ts";
+import { closeBoth, muxPair, readAll, spoken, streamPair, text, utf8 } from "./mux_pair.ts";
 import { randomOf } from "./mux_peer.ts";
 import { pattern } from "./mux_vectors.ts";
 import { unhandledDuring } from "./unhandled.ts";
 
-/** With two sessions that have no streams left in the end. */
-const check = (title: string, body: (near: Mux, far: Mux) => Promise<void>) =>
-  test(`mux scenario: ${title}`, { timeout: 120_000 }, async () => {
-    const unhandled = await unhandledDuring(async () => {
-      const [near, far] = muxPair();
-      await body(near, far);
-      assertEquals([near.stats().streams, far.stats().streams], [0, 0]);
-      await closeBoth(near, far);
+/** With two sessions that have no streams left in the end, on each protocol. */
+function check(title: string, body: (near: Mux, far: Mux) => Promise<void>): void {
+  for (const { mux, speaks } of spoken(title)) {
+    test(`${mux} scenario: ${title}`, { timeout: 120_000 }, async () => {
+      const unhandled = await unhandledDuring(async () => {
+        const [near, far] = muxPair(speaks);
+        await body(near, far);
+        assertEquals([near.stats().streams, far.stats().streams], [0, 0]);
+        await closeBoth(near, far);
+      });
+      assertEquals(unhandled, []);
     });
-    assertEquals(unhandled, []);
-  });
+  }
+}
 
 /** Both ends of so many streams, opened by either side in turn. */
 async function pairs(near: Mux, far: Mux, count: number): Promise<[MuxStream, MuxStream][]> {

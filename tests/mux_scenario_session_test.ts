@@ -5,20 +5,41 @@ import { test } from "node:test";
 import { connPair } from "@trunkline/sockets/auto";
 import { client, deriveKey, FLAG, sealFrame, server } from "@trunkline/sockets/mux";
 import { sleep } from "./adapter_suite.ts";
-import { closeBoth, codeOf, muxPair, PSK, readAll, streamPair, text, utf8 } from "./mux_pair.ts";
+import {
+  closeBoth,
+  codeOf,
+  muxPair,
+  PSK,
+  readAll,
+  type Speaks,
+  spoken,
+  streamPair,
+  text,
+  utf8,
+} from "./mux_pair.ts";
 import { leftovers, NOTHING_LEFT, Peer, randomOf } from "./mux_peer.ts";
 import { pattern } from "./mux_vectors.ts";
 import { unhandledDuring } from "./unhandled.ts";
 
 const WINDOW = 131072;
 
-const check = (title: string, body: () => Promise<void>) =>
+/** On both protocols. */
+function check(title: string, body: (speaks: Speaks) => Promise<void>): void {
+  for (const { mux, speaks } of spoken(title)) {
+    test(`${mux} scenario: ${title}`, { timeout: 60_000 }, async () => {
+      assertEquals(await unhandledDuring(() => body(speaks)), []);
+    });
+  }
+}
+
+/** On v1 alone: the frames are its own. */
+const checkV1 = (title: string, body: () => Promise<void>) =>
   test(`mux scenario: ${title}`, { timeout: 60_000 }, async () => {
     assertEquals(await unhandledDuring(body), []);
   });
 
-check("a session is open, then closing, then closed", async () => {
-  const [near, far] = muxPair();
+check("a session is open, then closing, then closed", async (speaks) => {
+  const [near, far] = muxPair(speaks);
   const order: string[] = [];
   near.closed.then(() => order.push("closed"));
   const [a, b] = await streamPair(near, far);
@@ -38,23 +59,29 @@ check("a session is open, then closing, then closed", async () => {
 
 check(
   "while one side closes, the other's new streams are refused and the old ones go on",
-  async () => {
-    const [near, far] = muxPair();
+  async (speaks) => {
+    const [near, far] = muxPair(speaks);
     const [a, b] = await streamPair(near, far);
     const written = a.write(pattern(3 * WINDOW, 2));
     const closing = near.close();
     const late = await far.openStream();
-    assertEquals(await late.read(), null);
-    assertEquals(await codeOf(late.write(utf8("x"))), "peer-closed-stream");
+    if (speaks.protocol === "v1") {
+      assertEquals(await late.read(), null);
+      assertEquals(await codeOf(late.write(utf8("x"))), "peer-closed-stream");
+    } else {
+      assertEquals(await codeOf(late.read()), "going-away");
+      assertEquals(await codeOf(late.write(utf8("x"))), "going-away");
+      assertEquals(await codeOf(far.openStream()), "going-away");
+    }
     assertEquals(near.stats().refusedStreams, 1);
     assertEquals(await readAll(b), pattern(3 * WINDOW, 2));
     await Promise.all([written, closing, far.closed]);
   },
 );
 
-check("streams that are opened during the end of a session leak nothing", async () => {
+check("streams that are opened during the end of a session leak nothing", async (speaks) => {
   for (let run = 0; run < 60; run++) {
-    const [near, far] = muxPair({ maxPendingOpens: 4 });
+    const [near, far] = muxPair({ ...speaks, maxPendingOpens: 4 });
     const settled: Promise<unknown>[] = [];
     const openSome = () => {
       for (const mux of [near, far]) {
@@ -86,50 +113,64 @@ check("streams that are opened during the end of a session leak nothing", async 
   }
 });
 
-check("when the transport ends, every stream of both sides does, after what had come", async () => {
-  for (const quiet of [true, false]) {
-    const [ours, theirs] = connPair({ lingerMs: 500 });
-    const [relayed, last] = connPair({ lingerMs: 500 });
-    const near = client(ours, { psk: PSK });
-    const far = server(last, { psk: PSK });
-    // One who carries the bytes, until it ends the connection on both sides.
-    const stop = new AbortController();
-    const carry = async (from: typeof ours, to: typeof ours) => {
-      const { signal } = stop;
-      for (;;) await to.write((await from.read({ signal }))!);
-    };
-    const carrying = [carry(theirs, relayed), carry(relayed, theirs)];
-    const pairs = [await streamPair(near, far), await streamPair(near, far)];
-    pairs.push((await streamPair(far, near)).reverse() as typeof pairs[0]);
-    for (const [a, b] of pairs) await Promise.all([a.write(utf8("there")), b.write(utf8("back"))]);
-    while (near.stats().bytesReceived < 12 || far.stats().bytesReceived < 15) await sleep(1);
-    stop.abort();
-    await Promise.allSettled(carrying);
-    for (const conn of [theirs, relayed]) quiet ? conn.close() : conn.abort();
-    assertEquals([await codeOf(near.closed), await codeOf(far.closed)], ["truncated", "truncated"]);
-    for (const [a, b] of pairs) {
-      assertEquals([text(await a.read()), text(await b.read())], ["back", "there"]);
-      for (const stream of [a, b]) {
-        const all = [stream.read(), stream.write(utf8("x")), stream.closed];
-        assertEquals(await Promise.all(all.map(codeOf)), ["truncated", "truncated", "truncated"]);
+check(
+  "when the transport ends, every stream of both sides does, after what had come",
+  async (speaks) => {
+    for (const quiet of [true, false]) {
+      const [ours, theirs] = connPair({ lingerMs: 500 });
+      const [relayed, last] = connPair({ lingerMs: 500 });
+      const near = client(ours, { psk: PSK, ...speaks });
+      const far = server(last, { psk: PSK, ...speaks });
+      // One who carries the bytes, until it ends the connection on both sides.
+      const stop = new AbortController();
+      const carry = async (from: typeof ours, to: typeof ours) => {
+        const { signal } = stop;
+        for (;;) await to.write((await from.read({ signal }))!);
+      };
+      const carrying = [carry(theirs, relayed), carry(relayed, theirs)];
+      const pairs = [await streamPair(near, far), await streamPair(near, far)];
+      pairs.push((await streamPair(far, near)).reverse() as typeof pairs[0]);
+      for (const [a, b] of pairs) {
+        await Promise.all([
+          a.write(utf8("there")),
+          b.write(utf8("back")),
+        ]);
       }
+      while (near.stats().bytesReceived < 12 || far.stats().bytesReceived < 15) await sleep(1);
+      stop.abort();
+      await Promise.allSettled(carrying);
+      for (const conn of [theirs, relayed]) quiet ? conn.close() : conn.abort();
+      assertEquals([await codeOf(near.closed), await codeOf(far.closed)], [
+        "truncated",
+        "truncated",
+      ]);
+      for (const [a, b] of pairs) {
+        assertEquals([text(await a.read()), text(await b.read())], ["back", "there"]);
+        for (const stream of [a, b]) {
+          const all = [stream.read(), stream.write(utf8("x")), stream.closed];
+          assertEquals(await Promise.all(all.map(codeOf)), ["truncated", "truncated", "truncated"]);
+        }
+      }
+      assertEquals([near.streams, far.streams], [[], []]);
     }
-    assertEquals([near.streams, far.streams], [[], []]);
-  }
-});
+  },
+);
 
-check("a stream that was half-closed before its session ends is read to its end", async () => {
-  const [near, far] = muxPair();
-  const [a, b] = await streamPair(near, far);
-  await a.write(utf8("all of it"));
-  await a.closeWrite();
-  await near.close();
-  await far.closed;
-  assertEquals(text(await readAll(b)), "all of it");
-  await near.close();
-});
+check(
+  "a stream that was half-closed before its session ends is read to its end",
+  async (speaks) => {
+    const [near, far] = muxPair(speaks);
+    const [a, b] = await streamPair(near, far);
+    await a.write(utf8("all of it"));
+    await a.closeWrite();
+    await near.close();
+    await far.closed;
+    assertEquals(text(await readAll(b)), "all of it");
+    await near.close();
+  },
+);
 
-check("a session that is over answers everything, with typed errors", async () => {
+check("a session that is over answers everything, with typed errors", async (speaks) => {
   // What the session says, what a read of a stream does, what a write does.
   const orderly = [
     ["closed", "stream-closed", "stream-closed"],
@@ -140,7 +181,7 @@ check("a session that is over answers everything, with typed errors", async () =
     ["truncated", "truncated", "truncated"],
   ] as const;
   for (const answers of [orderly, broken]) {
-    const [near, far] = muxPair();
+    const [near, far] = muxPair(speaks);
     const streams = await streamPair(near, far);
     if (answers === orderly) await near.close();
     else near.abort();
@@ -167,24 +208,43 @@ check("a session that is over answers everything, with typed errors", async () =
   }
 });
 
-check("while the backlog is full, refused streams do not touch the accepted ones", async () => {
-  const [near, far] = muxPair({ maxPendingAccepts: 2 });
-  const [a, b] = await streamPair(near, far);
-  await near.openStream();
-  await near.openStream();
-  for (let i = 0; i < 20; i++) {
-    const refused = await near.openStream();
-    assertEquals(await refused.read(), null);
-    await a.write(utf8(`${i}`));
-    assertEquals(text(await b.read()), `${i}`);
-    await b.write(utf8(`${i}`));
-    assertEquals(text(await a.read()), `${i}`);
-  }
-  assertEquals(far.stats().refusedStreams, 20);
-  await closeBoth(near, far);
-});
+check(
+  "while the backlog is full, refused streams do not touch the accepted ones",
+  async (speaks) => {
+    const [near, far] = muxPair({ ...speaks, maxPendingAccepts: 2 });
+    const [a, b] = await streamPair(near, far);
+    const echo = async (word: string) => {
+      await a.write(utf8(word));
+      assertEquals(text(await b.read()), word);
+      await b.write(utf8(word));
+      assertEquals(text(await a.read()), word);
+    };
+    await near.openStream();
+    await near.openStream();
+    if (speaks.protocol === "v1") {
+      for (let i = 0; i < 20; i++) {
+        const refused = await near.openStream();
+        assertEquals(await refused.read(), null);
+        await echo(`${i}`);
+      }
+      assertEquals(far.stats().refusedStreams, 20);
+    } else {
+      // None is refused: the surplus waits for the peer to accept some.
+      const waiting = Array.from({ length: 20 }, () => near.openStream());
+      await echo("meanwhile");
+      assertEquals([near.stats().waitingOpens, far.stats().pendingAccepts], [20, 2]);
+      for (let i = 0; i < 22; i++) {
+        await far.acceptStream();
+        await echo(`${i}`);
+      }
+      await Promise.all(waiting);
+      assertEquals(far.stats().refusedStreams, 0);
+    }
+    await closeBoth(near, far);
+  },
+);
 
-check("two servers joined by mistake are a protocol error, once one opens a stream", async () => {
+checkV1("two servers joined by mistake are a protocol error, once one opens a stream", async () => {
   const [a, b] = connPair();
   const sessions = [server(a, { psk: PSK }), server(b, { psk: PSK })];
   await sessions[0]!.openStream();
@@ -194,7 +254,7 @@ check("two servers joined by mistake are a protocol error, once one opens a stre
   assert(codes.every((code) => code === "protocol" || code === "truncated"), codes.join());
 });
 
-check(
+checkV1(
   "frames for streams that were are ignored; for streams that never were, so many",
   async () => {
     const [near, far] = connPair({ lingerMs: 500 });
@@ -222,7 +282,7 @@ check(
   },
 );
 
-check("bytes that are no frames are a typed error, whatever they are", async () => {
+checkV1("bytes that are no frames are a typed error, whatever they are", async () => {
   const random = randomOf(7);
   for (let run = 0; run < 60; run++) {
     const [near, far] = connPair({ lingerMs: 200 });
@@ -239,7 +299,7 @@ check("bytes that are no frames are a typed error, whatever they are", async () 
   }
 });
 
-check("frames that wait for a peer who reads nothing are limited", async () => {
+checkV1("frames that wait for a peer who reads nothing are limited", async () => {
   const [near, far] = connPair({ lingerMs: 500 });
   const mux = server(near, { psk: PSK, maxPendingAccepts: 1 });
   const open = (id: number, nonce: number) =>
