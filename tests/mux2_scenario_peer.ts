@@ -1,4 +1,4 @@
-/** A peer of v2 that a test plays frame by frame. It grants what it has read at once and answers pings, unless it is told not to. */
+/** A peer of v2 that a test plays frame by frame. It grants what it has read at once and answers pings and the farewell, unless it is told not to. */
 import { concat } from "@std/bytes";
 import { type Conn, connPair } from "@trunkline/sockets/auto";
 import { type client, type Mux, type MuxOptions, server } from "@trunkline/sockets/mux";
@@ -52,7 +52,7 @@ export class Peer {
   readonly frames: Frame[] = [];
   /** False: what comes is not granted again until a test says so. */
   granting = true;
-  /** False: pings are not answered. */
+  /** False: pings are not answered, nor is the farewell. */
   answering = true;
   /** True after the end of the transport, in order or not. */
   ended = false;
@@ -65,6 +65,7 @@ export class Peer {
   #opened = 0;
   #sending: Promise<void> = Promise.resolve();
   #taken = 0;
+  #saidFarewell = false;
   #wake: (() => void)[] = [];
 
   constructor(conn: Conn, keys: Agreed, cut: () => number = () => Infinity) {
@@ -101,6 +102,8 @@ export class Peer {
     }
     this.ended = true;
     this.#changed();
+    // Otherwise the test has still something to say.
+    if (!this.answering) return;
     await this.#sending;
     await this.conn.close().catch(() => {});
   }
@@ -109,6 +112,7 @@ export class Peer {
     this.frames.push(frame);
     const { type, id, first, payload } = frame;
     if (type === TYPE.PING && this.answering) this.send(control(TYPE.PONG, 0, first));
+    if (type === TYPE.END && first === 0 && this.answering) this.sayFarewell();
     if (type === TYPE.OPEN) this.seen(id).opened = true;
     else if (type === TYPE.WINDOW) this.seen(id).credit += first;
     else if (ENDS.includes(type)) this.seen(id).ends.push(type);
@@ -155,6 +159,13 @@ export class Peer {
   /** Sends a record with some frames. */
   send(...frames: readonly Uint8Array[]): Promise<void> {
     return this.sendRaw(this.seal(...frames));
+  }
+
+  /** Says that it has everything, or wants no more; once. */
+  sayFarewell(): Promise<void> {
+    if (this.#saidFarewell) return this.#sending;
+    this.#saidFarewell = true;
+    return this.send(control(TYPE.END, 0, 0, 0));
   }
 
   /** Sends any bytes. A session that is gone does not take them, which is no business of the peer. */
