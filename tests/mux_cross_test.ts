@@ -1,9 +1,16 @@
-/** Sessions between two runtimes: this one is the client, each that is on PATH the server. */
+/** Sessions between two runtimes: this one, and each that is on PATH. */
 import { assertEquals } from "@std/assert";
-import { spawn } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { dial } from "@trunkline/sockets/mux";
+import {
+  dial,
+  type GeneratedIdentity,
+  generateIdentity,
+  listen,
+  type Mux,
+  type MuxOptions,
+} from "@trunkline/sockets/mux";
 import type { RuntimeName } from "./adapter_kinds.ts";
 import { readAll } from "./mux_pair.ts";
 import { pattern } from "./mux_vectors.ts";
@@ -16,33 +23,95 @@ const COMMANDS: readonly (readonly [RuntimeName, readonly string[]])[] = [
   ["bun", []],
   ["node", []],
 ];
+const PSK = "pässwörd ✓";
 
-for (const [runtime, args] of COMMANDS) {
-  test(`mux: to ${runtime}`, { skip: !usable(runtime), timeout: 60_000 }, async () => {
-    const psk = "pässwörd ✓";
-    const child = spawn(runtime, [...args, CHILD, psk], {
-      cwd: ROOT,
-      stdio: ["ignore", "pipe", "inherit"],
-    });
-    const exited = new Promise((resolve) => child.once("exit", resolve));
-    try {
-      const line = await new Promise<string>((resolve, reject) => {
-        child.stdout.setEncoding("utf8").once("data", resolve);
-        exited.then(() => reject(new Error(`${runtime} ended`)));
+interface Options extends Omit<MuxOptions, "psk"> {
+  readonly identity?: GeneratedIdentity;
+}
+
+/** A session with a child that echoes. */
+type Meet = (
+  child: (...parameters: readonly string[]) => ChildProcess,
+  ours: Options,
+  theirs: string,
+) => Promise<Mux>;
+
+const toServer: Meet = async (start, ours, theirs) => {
+  const child = start(theirs);
+  const line = await new Promise<string>((resolve, reject) => {
+    child.stdout!.setEncoding("utf8").once("data", resolve);
+    child.once("exit", () => reject(new Error("the child ended")));
+  });
+  return await dial(JSON.parse(line), { ...ours, psk: PSK });
+};
+
+const fromClient: Meet = async (start, ours, theirs) => {
+  const listener = await listen("127.0.0.1:0", { ...ours, psk: PSK });
+  start(theirs, JSON.stringify(listener.addr));
+  const mux = await listener.accept();
+  await listener.close();
+  return mux;
+};
+
+const json = (options: Options): string =>
+  JSON.stringify(options, (_, it) => it instanceof Uint8Array ? [...it] : it);
+
+/** Meets a child of a runtime, has it echo, and ends in order. */
+async function talk(
+  [runtime, args]: typeof COMMANDS[number],
+  meet: Meet,
+  ours: Options,
+  theirs: Options = ours,
+): Promise<void> {
+  let child: ChildProcess | undefined;
+  let exited: Promise<unknown> | undefined;
+  try {
+    const start = (...parameters: readonly string[]) => {
+      child = spawn(runtime, [...args, CHILD, PSK, ...parameters], {
+        cwd: ROOT,
+        stdio: ["ignore", "pipe", "inherit"],
       });
-      const mux = await dial(JSON.parse(line), { psk });
-      const sizes = [0, 1, 64, 8191, 8192, 65536, 65537, 300_000, 2_000_000];
-      await Promise.all([...sizes, ...sizes].map(async (size, seed) => {
-        const stream = await mux.openStream();
-        const sent = stream.write(pattern(size, seed)).then(() => stream.closeWrite());
-        assertEquals(await readAll(stream), pattern(size, seed));
-        await sent;
-      }));
-      assertEquals(mux.stats().peerCounts, true);
-      await mux.close();
-      assertEquals(await exited, 0);
-    } finally {
-      child.kill("SIGKILL");
-    }
+      exited = new Promise((resolve) => child!.once("exit", resolve));
+      return child;
+    };
+    const mux = await meet(start, ours, json(theirs));
+    const sizes = [0, 1, 64, 8191, 8192, 65536, 65537, 300_000, 2_000_000];
+    await Promise.all([...sizes, ...sizes].map(async (size, seed) => {
+      const stream = await mux.openStream();
+      const sent = stream.write(pattern(size, seed)).then(() => stream.closeWrite());
+      assertEquals(await readAll(stream), pattern(size, seed));
+      await sent;
+    }));
+    assertEquals(mux.stats().peerCounts, true);
+    assertEquals(mux.stats().suite, ours.suites?.[0]);
+    assertEquals(mux.peerKey, theirs.identity && theirs.identity.publicKey);
+    await mux.close();
+    assertEquals(await exited, 0);
+  } finally {
+    child?.kill("SIGKILL");
+  }
+}
+
+for (const command of COMMANDS) {
+  const [runtime] = command;
+  const options = { skip: !usable(runtime), timeout: 60_000 };
+  test(`mux: to ${runtime}`, options, () => talk(command, toServer, {}));
+
+  for (const suite of ["ChaChaPoly_BLAKE2b", "AESGCM_SHA256"] as const) {
+    // With keys that change often.
+    const v2 = { protocol: "v2", suites: [suite], rekeyRecords: 7, padBytes: 64 } as const;
+    test(`mux v2: to ${runtime}, ${suite}`, options, () => talk(command, toServer, v2));
+    test(`mux v2: from ${runtime}, ${suite}`, options, () => talk(command, fromClient, v2));
+  }
+
+  test(`mux v2: to ${runtime}, with identities`, options, async () => {
+    const [ours, theirs] = [await generateIdentity(), await generateIdentity()];
+    const v2 = { protocol: "v2", suites: ["ChaChaPoly_BLAKE2b"] } as const;
+    await talk(
+      command,
+      toServer,
+      { ...v2, identity: ours, knownPeers: [theirs.publicKey] },
+      { ...v2, identity: theirs, knownPeers: [ours.publicKey] },
+    );
   });
 }
