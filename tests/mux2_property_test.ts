@@ -70,7 +70,7 @@ const orderly: fc.Arbitrary<Plan> = fc.record({
   patience: fc.constant(undefined),
 });
 
-check("mux v2", "on a bad line all arrives, in order, to the end", orderly, 50, async (plan) => {
+check("mux v2", "on a bad line all arrives, in order, to the end", orderly, 30, async (plan) => {
   const it = await run(plan);
   await assertAllArrived(plan, it);
   for (const mux of it.muxes) assertEquals(mux.stats().suite, plan.options[0].suites![0]);
@@ -88,7 +88,7 @@ check(
   "mux v2",
   "whatever applications do, what is read is what was written, and codes are those given",
   anything,
-  100,
+  60,
   async (plan) => {
     await run(plan);
   },
@@ -106,7 +106,7 @@ check(
   "mux v2",
   "a line that breaks anywhere is an error, and no end of a stream",
   severed,
-  60,
+  40,
   async (plan) => {
     const { muxes, wire } = await run(plan);
     if (!wire.broken()) return;
