@@ -7,7 +7,8 @@
  *
  * `--rounds=5` is how often each measurement is taken, in fresh processes each time: a round takes all stacks in the same order, and the
  * tables show medians, of the numbers and of the ratios in the same round. `--quick` takes less of each, once; `--only=ours,http2` takes
- * some stacks, by the beginnings of their names; `--measure=bulk,trips,opens,idle` some measurements.
+ * some stacks, by the beginnings of their names; `--measure=bulk,trips` some measurements,
+ * `--streams=1,100` with so many streams.
  *
  * Our mux and its bounds are measured on every runtime, the peers on Node. Those that do not come with Node are taken from
  * `--peers=DIRECTORY`; sodium-native, too, on all runtimes:
@@ -29,12 +30,21 @@ import { median, positive, runtimeName } from "./figures.ts";
 import { type Answer, type Command, runClient, runServer } from "./mux_agent.ts";
 import { http2 } from "./mux_http2.ts";
 import { libp2p } from "./mux_libp2p.ts";
-import { cryptoBound, ours, rawTcp } from "./mux_ours.ts";
+import { rawTcp, tls13 } from "./mux_conns.ts";
+import { cryptoBound, hardened, identified, ours } from "./mux_ours.ts";
+import { recordBound } from "./mux_records.ts";
 import { type Kind, requireFrom, type Stack } from "./mux_stack.ts";
 
 const MIB = 1024 * 1024;
+const V1 = "ours v1";
+const V2_CHACHA = "ours v2 ChaCha";
+const V2_AES = "ours v2 AES";
 /** A stack that takes longer for a sample hangs. */
 const SAMPLE_LIMIT_MS = 60_000;
+
+/** Of these the tables say how many times as much they are as each other. */
+const REFERENCES: readonly string[] = [V1, V2_CHACHA, V2_AES];
+const NAME_WIDTH = 30;
 
 /** One table. */
 interface Measurement {
@@ -51,6 +61,12 @@ const MEASUREMENTS: readonly Measurement[] = [
     title: "One way, MB/s",
     streams: [1, 10, 100, 1000],
     columns: ["mbPerSecond"],
+  },
+  {
+    kind: "messages",
+    title: "Messages of 64 bytes one way, per second",
+    streams: [1, 100],
+    columns: ["perSecond"],
   },
   {
     kind: "trips",
@@ -70,15 +86,34 @@ const MEASUREMENTS: readonly Measurement[] = [
     streams: [10_000],
     columns: ["client", "server"],
   },
+  {
+    kind: "handshakes",
+    title: "Sessions per second: connect, handshake, a byte, its echo, close",
+    streams: [1, 8],
+    columns: ["perSecond"],
+  },
 ];
 
 /** All that can be measured here. */
 function stacksOf(peers: string | undefined): readonly Stack[] {
-  const stacks = [ours("ours"), cryptoBound("crypto bound"), rawTcp];
+  const chaCha = "ChaChaPoly_BLAKE2b";
+  const aes = "AESGCM_SHA256";
+  const stacks = [
+    ours(V1),
+    ours(V2_CHACHA, hardened(chaCha)),
+    ours(V2_AES, hardened(aes)),
+    ours(`${V2_CHACHA}, identities`, identified(chaCha), ["handshakes"]),
+    ours(`${V2_AES}, identities`, identified(aes), ["handshakes"]),
+    cryptoBound("bound v1"),
+    recordBound("bound v2 ChaCha", chaCha),
+    recordBound("bound v2 AES", aes),
+    rawTcp,
+    tls13,
+  ];
   try {
     const aead = fromSodium(requireFrom<SodiumLike>(peers, "sodium-native"));
-    const bound = cryptoBound("crypto bound, sodium-native", Promise.resolve(aead));
-    stacks.push(ours("ours, sodium-native", aead), bound);
+    const bound = cryptoBound("bound v1, sodium-native", Promise.resolve(aead));
+    stacks.push(ours("ours v1, sodium-native", { aead }), bound);
   } catch {
     // Not installed.
   }
@@ -137,8 +172,8 @@ async function measure(
   streams: number,
   quick: boolean,
 ): Promise<Answer> {
-  if (kind === "bulk") {
-    const bytes = (quick ? 64 : 256) * MIB;
+  if (kind === "bulk" || kind === "messages") {
+    const bytes = (quick ? 64 : 256) * MIB / (kind === "bulk" ? 1 : 8);
     await client.ask({ do: kind, streams, bytes: bytes / 4 });
     return await client.ask({ do: kind, streams, bytes });
   }
@@ -165,13 +200,14 @@ function printTable(
   stacks: readonly Stack[],
   samplesOf: (stack: Stack, streams: number) => Samples | undefined,
 ): void {
-  const first = stacks[0]!;
-  console.log(`\n${title}`);
+  const references = stacks.filter(({ name }) => REFERENCES.includes(name));
   const width = Math.max(9, 8 * columns.length);
-  const heads = streams.map((count) => String(count).padStart(width));
-  const ratios = streams.map((count) => String(count).padStart(7));
+  const group = Math.max(7 * streams.length, V2_CHACHA.length + 7) + 3;
+  const heads = (each: number) => streams.map((count) => String(count).padStart(each)).join("");
+  const over = references.map(({ name }) => `${name} / this`.padStart(group)).join("");
+  console.log(`\n${title.padEnd(NAME_WIDTH + width * streams.length)}${over}`);
   console.log(
-    `${"".padEnd(30)}${heads.join("")}   ${first.name} is times as much:${ratios.join("")}`,
+    "".padEnd(NAME_WIDTH) + heads(width) + heads(7).padStart(group).repeat(references.length),
   );
   for (const stack of stacks) {
     const values = streams.map((count) => {
@@ -181,18 +217,20 @@ function printTable(
         it.padStart(width / columns.length)
       ).join("");
     });
-    const relative = streams.map((count) => {
-      const mine = samplesOf(first, count) ?? [];
-      // A bound for one stream is one for many.
-      const theirs = samplesOf(stack, Math.min(count, stack.maxStreams ?? Infinity)) ?? [];
-      const column = columns[0]!;
-      const ratio = median(
-        mine.map((it, i) => (it?.[column] ?? NaN) / (theirs[i]?.[column] ?? NaN)),
-      );
-      return (Number.isNaN(ratio) || stack === first ? "" : ratio.toFixed(2)).padStart(7);
+    const ratios = references.map((reference) => {
+      const each = streams.map((count) => {
+        const mine = samplesOf(reference, count) ?? [];
+        // A bound for one stream is one for many.
+        const theirs = samplesOf(stack, Math.min(count, stack.maxStreams ?? Infinity)) ?? [];
+        const column = columns[0]!;
+        const ratio = median(
+          mine.map((it, i) => (it?.[column] ?? NaN) / (theirs[i]?.[column] ?? NaN)),
+        );
+        return (Number.isNaN(ratio) || stack === reference ? "" : ratio.toFixed(2)).padStart(7);
+      });
+      return each.join("").padStart(group);
     });
-    const indent = `${first.name} is times as much:`.length + 3;
-    console.log(stack.name.padEnd(30) + values.join("") + "".padEnd(indent) + relative.join(""));
+    console.log(stack.name.padEnd(NAME_WIDTH) + values.join("") + ratios.join(""));
   }
 }
 
@@ -203,6 +241,7 @@ async function main(): Promise<void> {
       quick: { type: "boolean", default: false },
       only: { type: "string", default: "" },
       measure: { type: "string", default: "" },
+      streams: { type: "string", default: "" },
       peers: { type: "string" },
       agent: { type: "string" },
     },
@@ -218,9 +257,14 @@ async function main(): Promise<void> {
   const stacks = all.filter(({ name }) =>
     values.only.split(",").some((beginning) => name.startsWith(beginning))
   );
-  const measurements = MEASUREMENTS.filter(({ kind }) =>
-    values.measure === "" || values.measure.split(",").includes(kind)
-  );
+  const isChosen = (list: string, it: string | number) =>
+    list === "" || list.split(",").includes(String(it));
+  const measurements = MEASUREMENTS.filter(({ kind }) => isChosen(values.measure, kind)).map((
+    it,
+  ) => ({
+    ...it,
+    streams: it.streams.filter((count) => isChosen(values.streams, count)),
+  }));
   console.log(`${runtimeName()}: medians of ${rounds} rounds`);
   for (const measurement of measurements) {
     const samples = new Map<string, (Answer | undefined)[]>();

@@ -9,7 +9,7 @@ import { createInterface } from "node:readline";
 import type { Pipe, Session, Stack } from "./mux_stack.ts";
 
 const BLOCK_BYTES = 64 * 1024;
-const TRIP_BYTES = 64;
+const MESSAGE_BYTES = 64;
 
 /** What a client can be told to do. `rss` is for servers too. */
 export type Command =
@@ -18,10 +18,14 @@ export type Command =
   | { readonly do: "idle"; readonly streams: number }
   /** Sends about `bytes` over so many streams, the same power of two on each: MB/s. */
   | { readonly do: "bulk"; readonly streams: number; readonly bytes: number }
+  /** The same in messages of 64 bytes, each written when the stack wants more: messages per second that the server has received. */
+  | { readonly do: "messages"; readonly streams: number; readonly bytes: number }
   /** Sends 64 bytes back and forth on each: round trips per second, median and 99th percentile in microseconds. */
   | { readonly do: "trips"; readonly streams: number; readonly seconds: number }
   /** Opens, sends a byte, gets it back, closes, so many at a time: streams per second. */
-  | { readonly do: "opens"; readonly streams: number; readonly seconds: number };
+  | { readonly do: "opens"; readonly streams: number; readonly seconds: number }
+  /** Connects, sends a byte on a stream, gets it back, ends the session, so many at a time: sessions per second. */
+  | { readonly do: "handshakes"; readonly streams: number; readonly seconds: number };
 
 /** Which numbers an answer has depends on the command. */
 export type Answer = Readonly<Record<string, number>>;
@@ -67,11 +71,24 @@ export async function runClient(stack: Stack, port: number): Promise<void> {
   console.log(JSON.stringify({}));
   await answerCommands(async (command) => {
     if (command.do === "rss") return memory();
-    if (command.do === "opens") return await opens(session, command.streams, command.seconds);
+    if (command.do === "opens") {
+      return await repeat(command, async () => {
+        const { pipe } = await Lane.open(session);
+        await pipe.close();
+      });
+    }
+    if (command.do === "handshakes") {
+      return await repeat(command, async () => {
+        const another = await stack.connect(port);
+        const { pipe } = await Lane.open(another);
+        await (another.close === undefined ? pipe.close() : another.close());
+      });
+    }
     while (lanes.length < command.streams) lanes.push(await Lane.open(session));
     const used = lanes.slice(0, command.streams);
     if (command.do === "idle") return memory();
     if (command.do === "bulk") return await bulk(used, command.bytes);
+    if (command.do === "messages") return await messages(used, command.bytes);
     return await trips(used, command.seconds);
   });
 }
@@ -109,31 +126,46 @@ class Lane {
   }
 }
 
-async function bulk(lanes: readonly Lane[], total: number): Promise<Answer> {
-  const exponent = Math.round(Math.log2(Math.max(BLOCK_BYTES, total / lanes.length)));
+/** Sends about `total` bytes in blocks, the same power of two on each stream; gives how many that were, and in how many seconds. */
+async function send(lanes: readonly Lane[], total: number, blockBytes: number) {
+  const exponent = Math.round(Math.log2(Math.max(blockBytes, total / lanes.length)));
   const size = 2 ** exponent;
-  const blocks = size / BLOCK_BYTES;
-  const block = new Uint8Array(BLOCK_BYTES).fill(7);
+  const blocks = size / blockBytes;
+  const block = new Uint8Array(blockBytes).fill(7);
   const first = block.slice();
   first[0] = exponent;
   const start = performance.now();
   await Promise.all(lanes.map(async (lane) => {
     const received = lane.answer(1);
     await lane.pipe.write(first);
-    for (let i = 1; i < blocks; i++) await lane.pipe.write(block);
+    for (let i = 1; i < blocks; i++) {
+      // Not awaited where the stack takes more at once.
+      const taking = lane.pipe.write(block);
+      if (taking !== undefined) await taking;
+    }
     await received;
   }));
-  return { mbPerSecond: size * lanes.length / 1000 / (performance.now() - start) };
+  return { bytes: size * lanes.length, seconds: (performance.now() - start) / 1000 };
+}
+
+async function bulk(lanes: readonly Lane[], total: number): Promise<Answer> {
+  const { bytes, seconds } = await send(lanes, total, BLOCK_BYTES);
+  return { mbPerSecond: bytes / 1e6 / seconds };
+}
+
+async function messages(lanes: readonly Lane[], total: number): Promise<Answer> {
+  const { bytes, seconds } = await send(lanes, total, MESSAGE_BYTES);
+  return { perSecond: bytes / MESSAGE_BYTES / seconds };
 }
 
 async function trips(lanes: readonly Lane[], seconds: number): Promise<Answer> {
-  const message = new Uint8Array(TRIP_BYTES);
+  const message = new Uint8Array(MESSAGE_BYTES);
   const took: number[] = [];
   const start = performance.now();
   const end = start + 1000 * seconds;
   await Promise.all(lanes.map(async (lane) => {
     for (let now = performance.now(); now < end;) {
-      const echoed = lane.answer(TRIP_BYTES);
+      const echoed = lane.answer(MESSAGE_BYTES);
       lane.pipe.write(message);
       await echoed;
       const then = now;
@@ -147,15 +179,15 @@ async function trips(lanes: readonly Lane[], seconds: number): Promise<Answer> {
   return { perSecond, p50: quantile(0.5), p99: quantile(0.99) };
 }
 
-async function opens(session: Session, lanes: number, seconds: number): Promise<Answer> {
+async function repeat(
+  { streams, seconds }: { readonly streams: number; readonly seconds: number },
+  once: () => Promise<void>,
+): Promise<Answer> {
   let count = 0;
   const start = performance.now();
   const end = start + 1000 * seconds;
-  await Promise.all(Array.from({ length: lanes }, async () => {
-    for (; performance.now() < end; count++) {
-      const lane = await Lane.open(session);
-      await lane.pipe.close();
-    }
+  await Promise.all(Array.from({ length: streams }, async () => {
+    for (; performance.now() < end; count++) await once();
   }));
   return { perSecond: 1000 * count / (performance.now() - start) };
 }

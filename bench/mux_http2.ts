@@ -3,14 +3,12 @@
  *
  * @module
  */
-import { readFileSync } from "node:fs";
 import { connect, createSecureServer, type Http2Session, type Http2Stream } from "node:http2";
 import type { AddressInfo } from "node:net";
+import { pem } from "./mux_conns.ts";
 import type { Pipe, Stack } from "./mux_stack.ts";
 
 const MIB = 1024 * 1024;
-const pem = (name: string): string =>
-  readFileSync(new URL(`../tests/fixtures/tls/${name}`, import.meta.url), "utf8");
 
 /** With less than this a session with 1000 streams that are all written to never moves again. */
 const MEMORY_MB = 1000;
@@ -31,7 +29,7 @@ export function http2(name: string, tuned: boolean): Stack {
   };
   return {
     name,
-    kinds: ["bulk", "trips", "opens", "idle"],
+    kinds: ["bulk", "messages", "trips", "opens", "idle"],
     serve(onStream) {
       const server = createSecureServer({
         ...options,

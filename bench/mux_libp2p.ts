@@ -120,7 +120,7 @@ export function libp2p(name: string, peers: string, encrypted: boolean): Stack {
   loading.catch(() => {});
   return {
     name,
-    kinds: ["bulk", "trips", "opens"],
+    kinds: ["bulk", "messages", "trips", "opens"],
     async serve(onStream) {
       const muxOn = await loading;
       const server = createServer(async (socket) => {

@@ -1,14 +1,16 @@
 /**
- * Our mux, and what bounds it: the sockets alone, and the sockets with nothing but the cryptography.
+ * Our mux, and what bounds v1: the sockets with nothing but the cryptography.
  *
  * @module
  */
-import { auto, type Conn } from "@trunkline/sockets/auto";
+import type { Conn } from "@trunkline/sockets/auto";
 import {
   type Aead,
   dial,
   listen,
   loadAead,
+  type MuxOptions,
+  type MuxSuite,
   type OpenBox,
   type SealBox,
 } from "@trunkline/sockets/mux";
@@ -19,34 +21,38 @@ import {
   TAG_BYTES,
   writeUint32,
 } from "../mux/v1/frame.ts";
-import type { Pipe, Stack } from "./mux_stack.ts";
+import { ANY_PORT, at, connectConn, pipeOf, portOf, serveConns } from "./mux_conns.ts";
+import type { Kind, Pipe, Stack } from "./mux_stack.ts";
 
 const PSK = "bench";
-const ANY_PORT = "127.0.0.1:0";
 const FRAME_BYTES = HEADER_BYTES + MAX_PAYLOAD_BYTES + TAG_BYTES;
 /** As many as our mux seals and writes at once. */
 const BATCH_FRAMES = 9;
 
-const portOf = (addr: object): number => "port" in addr ? Number(addr.port) : NaN;
-const at = (port: number) => ({ hostname: "127.0.0.1", port });
-
-/** A stream of ours is a Conn, so one way serves both. */
-function pipeOf(conn: Conn): Pipe {
-  return {
-    async each(take) {
-      for (let chunk = await conn.read(); chunk; chunk = await conn.read()) take(chunk);
-    },
-    write: (bytes) => conn.write(bytes as Uint8Array),
-    close: () => conn.close(),
-  };
+/** The hardened mode with one suite. */
+export function hardened(suite: MuxSuite): Partial<MuxOptions> {
+  return { protocol: "v2", suites: [suite] };
 }
 
-/** Our mux over the adapter of the runtime; `aead` is its own choice if there is none. */
-export function ours(name: string, aead?: Aead): Stack {
-  const options = { psk: PSK, aead };
+/** The same between two who also prove who they are. */
+export function identified(suite: MuxSuite): Partial<MuxOptions> {
+  // Any 32 bytes are a private key.
+  const privateKey = crypto.getRandomValues(new Uint8Array(32));
+  return { ...hardened(suite), identity: { privateKey }, knownPeers: () => true };
+}
+
+const KINDS: readonly Kind[] = ["bulk", "messages", "trips", "opens", "idle", "handshakes"];
+
+/** Our mux over the adapter of the runtime, v1 if `more` says nothing else. */
+export function ours(
+  name: string,
+  more: Partial<MuxOptions> = {},
+  kinds: readonly Kind[] = KINDS,
+): Stack {
+  const options = { psk: PSK, ...more };
   return {
     name,
-    kinds: ["bulk", "trips", "opens", "idle"],
+    kinds,
     async serve(onStream) {
       const listener = await listen(ANY_PORT, options);
       (async () => {
@@ -60,25 +66,9 @@ export function ours(name: string, aead?: Aead): Stack {
     },
     async connect(port) {
       const mux = await dial(at(port), options);
-      return { open: async () => pipeOf(await mux.openStream()) };
+      return { open: async () => pipeOf(await mux.openStream()), close: () => mux.close() };
     },
   };
-}
-
-/** Connections of the adapter, one for each stream: no multiplexer, no cryptography. */
-export const rawTcp: Stack = {
-  name: "raw TCP",
-  kinds: ["bulk", "trips"],
-  serve: (onStream) => serveConns((conn) => onStream(pipeOf(conn))),
-  connect: (port) => Promise.resolve({ open: async () => pipeOf(await auto.connect(at(port))) }),
-};
-
-async function serveConns(onConn: (conn: Conn) => void): Promise<number> {
-  const listener = await auto.listen(ANY_PORT, { maxPending: 2000 });
-  (async () => {
-    for await (const conn of listener) onConn(conn);
-  })();
-  return portOf(listener.addr);
 }
 
 /** One connection that carries sealed frames of 64 KiB and nothing else: the least that any mux with this AEAD has to do. */
@@ -89,7 +79,7 @@ export function cryptoBound(name: string, aead: Promise<Aead> = loadAead()): Sta
     maxStreams: 1,
     serve: (onStream) => serveConns((conn) => onStream(openingPipe(conn, aead))),
     async connect(port) {
-      const conn = await auto.connect(at(port));
+      const conn = await connectConn(port);
       return { open: () => sealingPipe(conn, aead) };
     },
   };

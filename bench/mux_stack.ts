@@ -27,9 +27,11 @@ export interface Pipe {
 /** The client's end of a session. */
 export interface Session {
   open(): Promise<Pipe> | Pipe;
+  /** Ends it in order; not there where each stream is a connection of its own. */
+  close?(): Promise<void> | void;
 }
 
-export type Kind = "bulk" | "trips" | "opens" | "idle";
+export type Kind = "bulk" | "messages" | "trips" | "opens" | "idle" | "handshakes";
 
 export interface Stack {
   readonly name: string;
