@@ -61,7 +61,6 @@ export const rawTcp: Stack = {
 export const tls13: Stack = {
   name: "TLS 1.3",
   kinds: ["bulk", "handshakes"],
-  maxStreams: 1,
   serve(onStream) {
     const tls = { cert: pem("server.crt"), key: pem("server.key"), minVersion: "TLSv1.3" } as const;
     return serveConns((conn) => onStream(pipeOf(conn)), tls);
