@@ -7,8 +7,7 @@
  *
  * `--rounds=5` is how often each measurement is taken, in fresh processes each time: a round takes all stacks in the same order, and the
  * tables show medians, of the numbers and of the ratios in the same round. `--quick` takes less of each, once; `--only=ours,http2` takes
- * some stacks, by the beginnings of their names; `--measure=bulk,trips` some measurements,
- * `--streams=1,100` with so many streams.
+ * some stacks, by the beginnings of their names; `--measure=bulk,trips` some measurements, `--streams=1,100` those with so many streams.
  *
  * Our mux and its bounds are measured on every runtime, the peers on Node. Those that do not come with Node are taken from
  * `--peers=DIRECTORY`; sodium-native, too, on all runtimes:
@@ -16,8 +15,9 @@
  *     npm i --prefix DIRECTORY sodium-native@5 @chainsafe/libp2p-yamux@8 @chainsafe/libp2p-noise@17 @libp2p/crypto@5 \
  *       @libp2p/logger@6 @libp2p/utils@7
  *
- * Bulk is written in blocks of 64 KiB, each after the stack has taken the one before it; the first pass, of a quarter, is to warm up and
- * does not count. Client and server share the machine: with less than two idle cores they hinder each other.
+ * Bulk is written in blocks of 64 KiB, messages in blocks of 64 bytes, each after the stack has taken the one before it: ours tells so of
+ * each write, the peers take several at once. What counts is what the server's application has received. The first pass, of a quarter, is
+ * to warm up and does not count. Client and server share the machine: with less than two idle cores they hinder each other.
  *
  * @module
  */
@@ -28,9 +28,9 @@ import { parseArgs } from "node:util";
 import { AgentProcess } from "./agent_process.ts";
 import { median, positive, runtimeName } from "./figures.ts";
 import { type Answer, type Command, runClient, runServer } from "./mux_agent.ts";
+import { rawTcp, tls13 } from "./mux_conns.ts";
 import { http2 } from "./mux_http2.ts";
 import { libp2p } from "./mux_libp2p.ts";
-import { rawTcp, tls13 } from "./mux_conns.ts";
 import { cryptoBound, hardened, identified, ours } from "./mux_ours.ts";
 import { recordBound } from "./mux_records.ts";
 import { type Kind, requireFrom, type Stack } from "./mux_stack.ts";
