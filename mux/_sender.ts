@@ -196,6 +196,11 @@ export class Sender {
     return this.#packer.bytes;
   }
 
+  /** True if something waits to be sent, or is being sent. */
+  get busy(): boolean {
+    return this.#running;
+  }
+
   /** Frames that wait and that the peer has provoked. */
   get queuedAnswers(): number {
     return this.#outbox.queuedAnswers;

@@ -267,7 +267,9 @@ export abstract class Session {
   protected control(id: number, type: number, values: readonly number[], answer: boolean): void {
     if (this.farewell) return;
     this.sender.control(id, type, values, answer);
-    if (this.sender.queuedAnswers > MAX_QUEUED_ANSWERS && this.#close === undefined) {
+    // The end of each stream is not the peer's doing.
+    const most = MAX_QUEUED_ANSWERS + (this.closing ? this.limits.maxStreams : 0);
+    if (this.sender.queuedAnswers > most) {
       const text = `more than ${MAX_QUEUED_ANSWERS} frames wait for a peer that does not read`;
       this.fail(new MuxError("limit", text));
     }
@@ -375,7 +377,8 @@ export abstract class Session {
     let written = this.sender.lastWriteAt;
     if (now >= written + keepaliveMs) {
       this.sender.release();
-      this.sayKeepalive();
+      // What waits to leave will do as well as a keepalive behind it.
+      if (!this.sender.busy) this.sayKeepalive();
       written = now;
       if (this.#end !== undefined) return;
     }
