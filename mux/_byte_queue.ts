@@ -11,51 +11,61 @@ const BLOCK_BYTES = { first: 512, most: 16 * 1024 } as const;
 
 const NOTHING = new Uint8Array(0);
 
+/**
+ * What is taken out has memory of its own: whoever gets a piece may keep it, transfer it, or look at all of its buffer. So a block holds
+ * one piece, which grows as long as nothing else comes and nobody takes it.
+ */
 export class ByteQueue {
   length = 0;
   #pieces: Uint8Array[] = [];
-  /** Where small pieces are copied to, and how far it is filled. */
+  /** Where the last piece lies if small ones may still be added to it, and how far it is filled. */
   #block: Uint8Array = NOTHING;
   #used = 0;
+  /** Of the last block. */
+  #blockBytes = 0;
 
-  /** Keeps `bytes`, which nobody else may use from now on. */
+  /** Keeps `bytes`, whose memory nobody else may use from now on. */
   push(bytes: Uint8Array): void {
     if (bytes.length === 0) return;
     this.length += bytes.length;
     // What is read at once, as most is, needs no block.
-    if (bytes.length > SMALL_BYTES || this.#pieces.length === 0) this.#pieces.push(bytes);
-    else this.#pushSmall(bytes);
+    if (bytes.length > SMALL_BYTES || this.#pieces.length === 0) {
+      this.#pieces.push(bytes);
+      this.#block = NOTHING;
+      this.#used = 0;
+    } else this.#pushSmall(bytes);
   }
 
   #pushSmall(bytes: Uint8Array): void {
-    if (this.#block.length - this.#used < bytes.length) {
-      const size = Math.min(Math.max(2 * this.#block.length, BLOCK_BYTES.first), BLOCK_BYTES.most);
-      this.#block = new Uint8Array(Math.max(size, bytes.length));
-      this.#used = 0;
-    }
-    const { buffer } = this.#block;
     const from = this.#used;
+    if (this.#block.length - from < bytes.length) {
+      const grown = Math.max(2 * this.#blockBytes, BLOCK_BYTES.first, bytes.length);
+      this.#blockBytes = Math.min(grown, BLOCK_BYTES.most);
+      this.#block = new Uint8Array(this.#blockBytes);
+      this.#block.set(bytes);
+      this.#used = bytes.length;
+      this.#pieces.push(this.#block.subarray(0, bytes.length));
+      return;
+    }
     this.#block.set(bytes, from);
     this.#used += bytes.length;
-    const last = this.#pieces.at(-1)!;
-    const goesOn = last.buffer === buffer && last.byteOffset + last.length === from;
-    if (!goesOn) this.#pieces.push(new Uint8Array(buffer, from, bytes.length));
-    else {
-      const grown = new Uint8Array(buffer, last.byteOffset, last.length + bytes.length);
-      this.#pieces[this.#pieces.length - 1] = grown;
-    }
+    this.#pieces[this.#pieces.length - 1] = this.#block.subarray(0, this.#used);
   }
 
   /** Takes the first piece, or as much of it as `most`; empty if there is none. */
   shift(most: number = Infinity): Uint8Array {
     const [first] = this.#pieces;
     if (first === undefined) return NOTHING;
-    const taken = first.length <= most ? first : first.subarray(0, most);
-    if (taken === first) {
+    const whole = first.length <= most;
+    const taken = whole ? first : first.slice(0, most);
+    if (this.#pieces.length === 1) {
+      this.#block = NOTHING;
+      this.#used = 0;
+    }
+    if (!whole) this.#pieces[0] = first.subarray(most);
+    else {
       this.#pieces.shift();
-      if (this.#pieces.length === 0) this.#block = NOTHING;
-    } else {
-      this.#pieces[0] = first.subarray(most);
+      if (this.#pieces.length === 0) this.#blockBytes = 0;
     }
     this.length -= taken.length;
     return taken;
@@ -65,5 +75,6 @@ export class ByteQueue {
     this.length = 0;
     this.#pieces = [];
     this.#block = NOTHING;
+    this.#used = this.#blockBytes = 0;
   }
 }

@@ -17,9 +17,6 @@ export interface RecordSink {
   onControl: FrameSink["onControl"];
 }
 
-/** Out of records from this size on, data are copied that are less than half of it: they are not to keep all of it alive. */
-const COPY_FROM_BYTES = 16384;
-
 const NOTHING = new Uint8Array(0);
 
 export class RecordUnpacker implements Unpacker, FrameSink {
@@ -30,8 +27,9 @@ export class RecordUnpacker implements Unpacker, FrameSink {
   readonly #splitter = new RecordSplitter();
   readonly #reader = new FrameReader();
   #records = 0;
-  /** Data shorter than that are copied. */
-  #copyBelow = 0;
+  /** Where the record that is being read ends, and whether it had data before. */
+  #end = 0;
+  #hadData = false;
 
   constructor(keys: RecordKeys, sink: RecordSink) {
     this.#keys = keys;
@@ -72,13 +70,21 @@ export class RecordUnpacker implements Unpacker, FrameSink {
       throw new MuxError("auth-failed", text);
     }
     this.#records++;
-    this.#copyBelow = plain.length < COPY_FROM_BYTES ? 0 : plain.length / 2;
+    this.#end = plain.byteOffset + plain.length;
+    this.#hadData = false;
     this.#sink.onRecord();
     this.#reader.read(plain, this);
   }
 
+  /**
+   * Data that fill their record are passed on as a view of it. All others are copied: the memory of a stream is nobody else's, and a few
+   * bytes keep no long record alive.
+   */
   onData(id: number, payload: Uint8Array): void {
     this.bytes += payload.length;
-    this.#sink.onData(id, payload.length < this.#copyBelow ? payload.slice() : payload);
+    const alone = !this.#hadData && payload.byteOffset + payload.length === this.#end;
+    this.#hadData = true;
+    const fills = alone && 2 * payload.length > payload.buffer.byteLength;
+    this.#sink.onData(id, fills ? payload : new Uint8Array(payload));
   }
 }
