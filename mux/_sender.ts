@@ -142,6 +142,12 @@ export class Outbox {
     if (source.readyToSend) this.#removeReady(source);
   }
 
+  requeue(source: Source): void {
+    if (!source.readyToSend) return;
+    this.#removeReady(source);
+    this.#addReady(source);
+  }
+
   clear(error: MuxError): void {
     for (const write of this.taken.splice(0)) write.reject(error);
     for (const queue of [this.#controls, this.#creditors, ...this.#ready]) queue.clear();
@@ -222,6 +228,11 @@ export class Sender {
     if (source.readyToSend || this.#stopped) return;
     this.#outbox.addData(source);
     this.#start();
+  }
+
+  /** Its priority is another one. */
+  requeue(source: Source): void {
+    this.#outbox.requeue(source);
   }
 
   /** Forgets a stream that has nothing to send any more; it may be many that wait for a transport which takes nothing. */

@@ -45,6 +45,10 @@ export abstract class Session {
   protected abstract readonly silent: boolean;
   /** Nothing of ours goes any more: the end of the transport is in order. */
   protected farewell = false;
+  /** What came in place of the answer to our farewell. */
+  protected answerError: MuxError | undefined;
+  /** Streams that lived when closing began. */
+  #closedStreams = 0;
   readonly #opens = new Queue<Opener>();
   readonly #accepts = new Queue<Waiter<MuxStream>>();
   /** Settles when nothing more can come. */
@@ -92,6 +96,8 @@ export abstract class Session {
   protected abstract lastWord(error: MuxError): Control | undefined;
   /** A stream of the peer was taken by the application. */
   protected abstract onAccepted(core: StreamCore): void;
+  /** Nothing is answered any more. */
+  protected abstract onSettled(error: MuxError): void;
   protected abstract onForgotten(core: StreamCore): void;
   /** The transport ended or failed before the peer was known. */
   protected abstract strangerError(text: string, cause: unknown): MuxError;
@@ -140,6 +146,7 @@ export abstract class Session {
       this.fail(new MuxError("timeout", `closing: not done within ${closeTimeoutMs} ms`));
     }, closeTimeoutMs);
     this.sayClosing();
+    this.#closedStreams = this.live.size;
     const live = [...this.live.values()].map((core) => core.close().catch(() => {}));
     await Promise.race([Promise.all(live), this.closed.catch(() => {})]);
     // What is not said now never is, whoever the peer turns out to be meanwhile.
@@ -189,7 +196,7 @@ export abstract class Session {
     if (this.answersFarewell && !this.#peerClosed) {
       const text =
         "closing: the transport ended before the peer's farewell: it may not have everything";
-      this.#settleClosed.reject(new MuxError("truncated", text));
+      this.#settleClosed.reject(this.answerError ?? new MuxError("truncated", text));
     }
     this.#settleClosed.resolve();
   }
@@ -268,7 +275,7 @@ export abstract class Session {
     if (this.farewell) return;
     this.sender.control(id, type, values, answer);
     // The end of each stream is not the peer's doing.
-    const most = MAX_QUEUED_ANSWERS + (this.closing ? this.limits.maxStreams : 0);
+    const most = MAX_QUEUED_ANSWERS + this.#closedStreams;
     if (this.sender.queuedAnswers > most) {
       const text = `more than ${MAX_QUEUED_ANSWERS} frames wait for a peer that does not read`;
       this.fail(new MuxError("limit", text));
@@ -318,8 +325,13 @@ export abstract class Session {
   /** Reading tells it too, mostly, and after all that the peer had still to say. */
   protected onWriteError(cause: unknown): void {
     if (this.#end !== undefined || this.#peerClosed) return;
-    const error = new MuxError("truncated", "the transport failed", { cause });
-    this.#grace ??= setTimeout(() => this.fail(error), WRITE_ERROR_GRACE_MS);
+    const text = "the transport failed";
+    this.#grace ??= setTimeout(() => {
+      const known = this.authenticated;
+      this.fail(
+        known ? new MuxError("truncated", text, { cause }) : this.strangerError(text, cause),
+      );
+    }, WRITE_ERROR_GRACE_MS);
   }
 
   // The end.
@@ -342,6 +354,7 @@ export abstract class Session {
     clearTimeout(this.#handshake);
     clearTimeout(this.#grace);
     this.sender.stop(error, lastWord);
+    this.onSettled(error);
     this.#rejectWaiting(error);
     for (const core of [...this.live.values()]) core.onSessionEnd(error);
   }

@@ -35,8 +35,12 @@ export interface Link {
   credit(source: Source): void;
   /** There is something to send. */
   data(source: Source): void;
+  /** Its priority is another one. */
+  requeue(source: Source): void;
   /** The stream is over, and has nothing to send. */
   forget(stream: StreamCore): void;
+  /** And what came of it was read, or thrown away. */
+  release(stream: StreamCore): void;
 }
 
 /** What ends writing behind all that was written: our direction alone, or the stream. */
@@ -83,6 +87,7 @@ export class StreamCore implements Source {
   /** The peer has said that it writes no more. */
   #peerEnded = false;
   #forgotten = false;
+  #released = false;
   #close: Promise<void> | undefined;
 
   constructor(id: number, link: Link, priority: number = DEFAULT_PRIORITY) {
@@ -116,6 +121,7 @@ export class StreamCore implements Source {
   #take(most: number): Uint8Array {
     const bytes = this.#received.shift(most);
     this.#grant(bytes.length);
+    this.#release();
     return bytes;
   }
 
@@ -295,6 +301,7 @@ export class StreamCore implements Source {
     this.#endReading(null);
     const unread = this.#received.length;
     this.#received.clear();
+    this.#release();
     if (this.#inDone || this.#forgotten) return;
     this.#grant(unread);
     this.#link.stopReading(this.id, code);
@@ -330,10 +337,14 @@ export class StreamCore implements Source {
     this.#endReading(error);
     this.#readEnd = error;
     this.#grant(unread);
+    this.#release();
   }
 
   abort(reason?: unknown, code: number = 0): void {
-    if (this.#forgotten) return this.#received.clear();
+    if (this.#forgotten) {
+      this.#received.clear();
+      return this.#release();
+    }
     const error = this.#error("stream-closed", "it was aborted", reason);
     this.#abandonReading(error);
     this.#endWriting(error);
@@ -413,8 +424,8 @@ export class StreamCore implements Source {
   #gone(error: MuxError | undefined): void {
     if (!this.#forgotten) {
       this.#forgotten = true;
-      this.#receiveWindow.end();
       this.#link.forget(this);
+      this.#release();
     }
     if (this.#settled) return;
     this.#settled = true;
@@ -422,6 +433,19 @@ export class StreamCore implements Source {
     this.#writeDeadline.set(undefined);
     if (error === undefined) this.#settleClosed.resolve();
     else this.#settleClosed.reject(error);
+  }
+
+  /** What is over counts until what came of it was read: otherwise a peer could have any amount of it held. */
+  #release(): void {
+    if (this.#released || !this.#forgotten || this.#received.length > 0) return;
+    this.#released = true;
+    this.#receiveWindow.end();
+    this.#link.release(this);
+  }
+
+  setPriority(priority: number): void {
+    this.priority = priority;
+    this.#link.requeue(this);
   }
 
   // Deadlines.

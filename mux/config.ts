@@ -170,6 +170,8 @@ export interface Config {
 
 const PROTOCOLS: readonly MuxProtocol[] = ["v1", "v2"];
 const SUITES: readonly MuxSuite[] = ["ChaChaPoly_BLAKE2b", "AESGCM_SHA256"];
+/** Who relies on these is not to have them ignored. */
+const V2_ALONE = ["suites", "padBytes", "rekeyRecords", "rekeyBytes"] as const;
 const IDENTITY_BYTES = 32;
 
 /**
@@ -192,6 +194,10 @@ export function configOf(options: MuxOptions, isClient: boolean): Config {
   }
   for (const it of suites) requireChoice("suites", it, SUITES);
   if (suites.length === 0) throw new TypeError("suites is empty");
+  for (const name of V2_ALONE) {
+    if (options[name] === undefined || protocols.includes("v2")) continue;
+    throw new TypeError(`${name} needs protocol v2: v1 has no such thing`);
+  }
   if (onWarning !== undefined) requireFunction("onWarning", onWarning);
   const psk = pskOf(options?.psk);
   if (psk.length === 0 && protocols.includes("v2")) throw new RangeError("the psk is empty");

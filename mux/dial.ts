@@ -147,6 +147,7 @@ export async function listen(
     psk,
     onWarning: undefined,
     identity: identity && { privateKey: new Uint8Array(identity.privateKey) },
+    knownPeers: Array.isArray(options.knownPeers) ? [...options.knownPeers] : options.knownPeers,
   };
   return new MuxListener(await (options.transport ?? auto).listen(address, options), own);
 }

@@ -58,7 +58,7 @@ export class Mux implements AsyncIterable<MuxStream>, AsyncDisposable {
     return this.#opening === undefined ? "v1" : this.#opening.protocol;
   }
 
-  /** The public key of the peer, 32 bytes, where both sides have an `identity`: once `ready` has resolved, it has proved that it is its own. */
+  /** The public key of the peer, 32 bytes, where both sides have an `identity`; undefined before `ready` resolves. */
   get peerKey(): Uint8Array | undefined {
     return this.#session instanceof SessionV2 ? this.#session.peerKey?.slice() : undefined;
   }
@@ -140,10 +140,10 @@ export class Mux implements AsyncIterable<MuxStream>, AsyncDisposable {
    * Takes no new streams of the peer: its `openStream()` rejects with `going-away` from now on, and those that were on their way fail with
    * it. All others go on. For a server that is about to end: `goAway()`, let the work end, `close()`.
    *
-   * @throws {MuxError} `unsupported` on v1, or what ended the session before its handshake was done
+   * @throws {MuxError} `unsupported` on v1; `aborted` or `timeout` by `signal`, or what ended the session before its handshake was done
    */
-  async goAway(): Promise<void> {
-    const session = this.#session ?? await this.#begun(undefined, "goAway");
+  async goAway({ signal }: WaitOptions = {}): Promise<void> {
+    const session = this.#session ?? await this.#begun(signal, "goAway");
     requireV2(session, "goAway()").goAway();
   }
 
@@ -156,7 +156,8 @@ export class Mux implements AsyncIterable<MuxStream>, AsyncDisposable {
    * Sends what was written to all streams, closes them, says farewell and closes the transport in order. A session whose handshake is not
    * done is given up.
    *
-   * @throws {MuxError} `timeout` if that takes longer than `closeTimeoutMs`, or what ended the session before
+   * @throws {MuxError} `timeout` if that takes longer than `closeTimeoutMs`, `truncated` if the peer's farewell is missing (v2), or what
+   * ended the session before
    */
   close(options: WaitOptions = {}): Promise<void> {
     if (this.#session !== undefined) return this.#session.close(options);

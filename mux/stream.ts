@@ -100,7 +100,8 @@ export class MuxStream implements Conn {
   /**
    * Sends what was written, then closes both directions. What was not read is thrown away. `signal` ends the wait alone.
    *
-   * @throws {MuxError} `timeout` if the peer does not take it within `closeTimeoutMs`: it then sees an ordinary end behind a part of it
+   * @throws {MuxError} `timeout` if the peer does not take it within `closeTimeoutMs`: behind a part of it, it then sees `reset` (v2) or an
+   * ordinary end (v1)
    */
   close({ signal }: WaitOptions = {}): Promise<void> {
     return until(this.#core.close(), signal, `stream ${this.id}: closing`);
@@ -138,8 +139,8 @@ export class MuxStream implements Conn {
   }
 
   /**
-   * From 0 to 7: as long as a stream of the session with a lower number has something to send, this one waits. It concerns what we send,
-   * from its next turn on. @default 3, or what the peer opened it with (v2)
+   * From 0 to 7: as long as a stream of the session with a lower number has something to send, this one waits. It concerns what we send.
+   * @default 3, or what the peer opened it with (v2)
    */
   get priority(): number {
     return this.#core.priority;
@@ -148,7 +149,7 @@ export class MuxStream implements Conn {
   /** @throws {RangeError} for one that is none */
   set priority(priority: number) {
     requirePriority(priority);
-    this.#core.priority = priority;
+    this.#core.setPriority(priority);
   }
 
   /** Both deadlines at once. */

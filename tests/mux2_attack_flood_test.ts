@@ -85,6 +85,7 @@ check(
         for await (const stream of mux) {
           most = Math.max(most, mux.stats().streams, mux.stats().pendingAccepts);
           taken.push(stream);
+          await stream.read();
         }
       })().catch(() => {});
       for (let i = 0; i < 10_000; i++) {
@@ -110,6 +111,31 @@ check(
     }
   },
 );
+
+check("flood: streams that are over count until what came of them was read", async () => {
+  for (const end of [TYPE.RESET, TYPE.CLOSE]) {
+    const { mux, peer, theirs } = await peered(false, { maxStreams: 4 });
+    const running = peer.run();
+    for (let i = 0; i < 4; i++) {
+      const id = theirs + 2 * i;
+      const last = end === TYPE.RESET ? frame(end, id, 8) : frame(end, id);
+      await peer.send(frame(TYPE.OPEN, id, 3), dataFrame(id, utf8("x")), last);
+    }
+    const streams = await Promise.all([1, 2, 3, 4].map(() => mux.acceptStream()));
+    await mux.ping();
+    assertEquals(peer.frames.some(({ type }) => type === TYPE.MAX_STREAMS), false);
+    await streams[0]!.read();
+    assertEquals((await peer.came(TYPE.MAX_STREAMS)).first, 5);
+    // Throwing it away does as well.
+    streams[1]!.abort();
+    await streams[2]!.close();
+    await streams[3]!.closeRead();
+    await peer.send(frame(TYPE.OPEN, theirs + 8, 3));
+    await mux.acceptStream();
+    mux.abort();
+    await running;
+  }
+});
 
 check("flood: pings of a peer that does not read the answers are limit", async () => {
   for (const isClient of [true, false]) {

@@ -150,6 +150,8 @@ describe("windows", () => {
       const end = async () => {
         stream.abort();
         await accepted.closed.catch(() => {});
+        // What came of it counts until nobody can read it any more.
+        accepted.abort();
       };
       return { unread: received - before - read, end };
     };

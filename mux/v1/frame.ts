@@ -145,7 +145,7 @@ function frameBytes(bytes: Uint8Array, at: number): number {
   const most = flags === FLAG.WINDOW_UPDATE ? MAX_WINDOW_UPDATE : MAX_PAYLOAD_BYTES;
   if (length > most) {
     const text =
-      `a frame says that its length is ${length}, at most ${most} is: is the peer no mux?`;
+      `a frame says that its length is ${length}, at most ${most} is: does the peer speak v2, or is it no mux?`;
     throw new MuxError("protocol", text);
   }
   return HEADER_BYTES + (flags === FLAG.DATA ? length : 0) + TAG_BYTES;

@@ -72,7 +72,9 @@ export class SessionV1 extends Session {
       end: (id) => this.#say(id, FLAG.CLOSE_STREAM),
       credit: (source) => this.sender.credit(source),
       data: (source) => this.sender.data(source),
+      requeue: (source) => this.sender.requeue(source),
       forget: (core) => this.forget(core),
+      release: () => {},
     };
     // Tells at once whether the psk is the same; gomux does not mind. A server that does not know the client yet says nothing, which
     // would be something to guess the psk by.
@@ -147,6 +149,8 @@ export class SessionV1 extends Session {
     if (!this.#unpacker.peerIsOurs) this.#unseen.delete(core.id);
   }
 
+  protected onSettled(): void {}
+
   protected answer(): undefined {
     return undefined;
   }
@@ -158,7 +162,8 @@ export class SessionV1 extends Session {
 
   protected strangerError(text: string, cause: unknown): MuxError {
     // A server of ours ends the transport of a client that has another psk, without a word.
-    const hint = `${text} before any frame of the peer: is its psk another one?`;
+    const hint =
+      `${text} before any frame of the peer: is its psk another one, or does it speak v2?`;
     return new MuxError("truncated", hint, cause === undefined ? {} : { cause });
   }
 

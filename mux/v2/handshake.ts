@@ -33,6 +33,9 @@ const HELLO = { magic: text.encode("MUX2"), version: 1, bytes: 8, end: 0xff } as
 const PROLOGUE_LABEL = text.encode("trunkline mux v2");
 /** Keeps this key apart from that of v1, which is made of the same psk. */
 const PSK_LABEL = text.encode("trunkline mux v2 psk");
+/** What a server does not like it does not tell. */
+const STRANGER =
+  "the peer has another psk, speaks no v2, does not allow the suite, or only one side has an identity";
 /** The longest message of a handshake: more than settings will ever take. */
 const MAX_MESSAGE_BYTES = 4096;
 
@@ -88,7 +91,7 @@ function ended(isClient: boolean, cause?: unknown): MuxError {
   const text = "handshake: the transport ended";
   // A server that does not like our first message says nothing else.
   return isClient
-    ? new MuxError("auth-failed", `${text}: the peer has another psk, or speaks no v2`, options)
+    ? new MuxError("auth-failed", `${text}: ${STRANGER}`, options)
     : new MuxError("truncated", text, options);
 }
 
@@ -128,10 +131,12 @@ async function asServer(conn: Conn, config: Config, head: Head): Promise<Agreed>
   const kind = KINDS.get(number!);
   const pattern = config.identity === undefined ? "NNpsk0" : "XXpsk3";
   if (kind?.pattern !== pattern || !config.suites.includes(kind.suite)) {
-    throw new MuxError(
-      "protocol",
-      `handshake: the peer asks for suite ${number}, not allowed here`,
-    );
+    const asked = kind === undefined ? `suite ${number}` : `${kind.pattern} with ${kind.suite}`;
+    const text = `the peer asks for ${asked}, allowed is ${pattern} with ${
+      config.suites.join(", ")
+    }`;
+    const hint = pattern === "XXpsk3" ? ", for one with an identity" : "";
+    throw new MuxError("protocol", `handshake: ${text}${hint}`);
   }
   const noise = await begin(false, kind, hello, config);
   const ours = settingsOf(config.limits.v2);
@@ -202,7 +207,10 @@ async function receive(head: Head, isClient: boolean): Promise<Uint8Array> {
   const [high, low] = head.rest;
   const length = high! << 8 | low!;
   if (length > MAX_MESSAGE_BYTES) {
-    const text = `handshake: a message of ${length} bytes, at most ${MAX_MESSAGE_BYTES}`;
+    const isHello = beginsV2(head.rest.subarray(0, HELLO.magic.length)) !== false;
+    const text = isHello && isClient
+      ? "handshake: the peer says hello, too: are both clients?"
+      : `handshake: a message of ${length} bytes, at most ${MAX_MESSAGE_BYTES}`;
     throw new MuxError("protocol", text);
   }
   if (!await head.fill(LENGTH_BYTES + length)) throw ended(isClient);

@@ -38,6 +38,12 @@ export class PingTimer {
     else this.#say(this.#number);
   }
 
+  /** Nothing could be sent before: what waits is measured from now on. */
+  restart(): void {
+    this.#sentAt = performance.now();
+    this.send();
+  }
+
   /** The round trip, by the ping that is on its way or a new one. */
   measure(): Promise<number> {
     if (this.#waiting === undefined) {

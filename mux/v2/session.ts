@@ -37,6 +37,8 @@ const END_CODES: readonly (MuxErrorCode | undefined)[] = [
   "limit",
   "timeout",
 ];
+/** The last number of a stream: the next one has to fit into a frame, too. */
+const MAX_STREAM = MAX_NUMBER - 2;
 /** However impatient the peer is. */
 const MIN_KEEPALIVE_MS = 10;
 /** What a send window may grow to. */
@@ -44,7 +46,7 @@ const MAX_SEND_WINDOW = 2 ** 31 - 1;
 
 export class SessionV2 extends Session {
   readonly suite: MuxSuite;
-  readonly peerKey: Uint8Array | undefined;
+  readonly #peerKey: Uint8Array | undefined;
   protected readonly sender: Sender;
   protected readonly receiver: Receiver;
   protected readonly link: Link;
@@ -80,13 +82,12 @@ export class SessionV2 extends Session {
     super(conn, isClient, { ...limits, keepaliveMs });
     const { suite, ours, theirs } = agreed;
     this.suite = suite;
-    this.peerKey = agreed.peerKey;
+    this.#peerKey = agreed.peerKey;
     this.#nextOurs = isClient ? 0 : 1;
     this.#nextTheirs = isClient ? 1 : 0;
     this.#mayOpenInAll = theirs.streams;
     this.#quota = new StreamQuota(limits, ours.streams);
     this.#ping = new PingTimer((number) => this.control(0, TYPE.PING, [number], false));
-    this.closed.catch((error) => error).then(() => this.#ping.end(this.ended!));
 
     const aead = loadFor(CIPHERS[suite], config.aead).then((it) => this.#aead = it);
     const sendKeys = new RecordKeys(suite, agreed.sendKey, rekeyOf(ours));
@@ -118,13 +119,20 @@ export class SessionV2 extends Session {
       },
       credit: (source) => this.sender.credit(source),
       data: (source) => this.sender.data(source),
+      requeue: (source) => this.sender.requeue(source),
       forget: (core) => this.forget(core),
+      release: (core) => this.#onReleased(core),
     };
     if (agreed.confirmed) this.authenticate();
     this.awaitHandshake(handshakeLeftMs, "handshake: no record of the peer in time");
     // The first record of a client shows the server that it speaks now.
     if (isClient) this.#ping.send();
     this.start(head);
+  }
+
+  /** Not before the peer has proved that it has the psk, too. */
+  get peerKey(): Uint8Array | undefined {
+    return this.authenticated ? this.#peerKey : undefined;
   }
 
   stats(): MuxStats {
@@ -208,6 +216,10 @@ export class SessionV2 extends Session {
     this.#say(TYPE.END, 0, 0, this.#nextTheirs);
   }
 
+  protected onSettled(error: MuxError): void {
+    this.#ping.end(error);
+  }
+
   protected answer(): Control {
     return this.#end(0);
   }
@@ -231,12 +243,12 @@ export class SessionV2 extends Session {
 
   protected mayOpen(): boolean {
     if (this.silent) return false;
-    return this.#nextOurs <= MAX_NUMBER && this.#nextOurs >>> 1 < this.#mayOpenInAll &&
+    return this.#nextOurs <= MAX_STREAM && this.#nextOurs >>> 1 < this.#mayOpenInAll &&
       this.#liveOurs + 1 <= this.limits.maxStreams;
   }
 
   protected cannotOpen(): MuxError | undefined {
-    if (this.#nextOurs <= MAX_NUMBER) return this.#goingAway;
+    if (this.#nextOurs <= MAX_STREAM) return this.#goingAway;
     return new MuxError("limit", "opening a stream: all numbers of this session were used");
   }
 
@@ -245,7 +257,7 @@ export class SessionV2 extends Session {
     this.#nextOurs += 2;
     this.#liveOurs++;
     this.#say(TYPE.OPEN, id, priority);
-    if (this.#nextOurs > MAX_NUMBER) this.rejectOpens(this.cannotOpen()!);
+    if (this.#nextOurs > MAX_STREAM) this.rejectOpens(this.cannotOpen()!);
     return id;
   }
 
@@ -255,10 +267,11 @@ export class SessionV2 extends Session {
   }
 
   protected onForgotten(core: StreamCore): void {
-    if (!this.isTheirs(core.id)) {
-      this.#liveOurs--;
-      return;
-    }
+    if (!this.isTheirs(core.id)) this.#liveOurs--;
+  }
+
+  #onReleased(core: StreamCore): void {
+    if (!this.isTheirs(core.id)) return;
     this.#quota.ended();
     this.#grantStreams();
   }
@@ -272,7 +285,7 @@ export class SessionV2 extends Session {
   #onRecord(): void {
     if (this.authenticated) return;
     this.authenticate();
-    if (!this.isClient) this.#ping.send();
+    if (!this.isClient) this.#ping.restart();
     if (this.#refusedFrom !== Infinity) this.#say(TYPE.GOAWAY, 0, this.#refusedFrom);
     this.openWaiting();
   }
@@ -321,6 +334,7 @@ export class SessionV2 extends Session {
     if (id !== this.#nextTheirs) {
       throw new MuxError("protocol", `the peer opens stream ${id}, expected ${this.#nextTheirs}`);
     }
+    if (id > MAX_STREAM) throw new MuxError("limit", `stream ${id}, at most ${MAX_STREAM} is`);
     this.#nextTheirs += 2;
     if (priority > 7) throw new MuxError("protocol", `a priority of ${priority}, at most 7`);
     if (id >= this.#refusedFrom) {
@@ -352,7 +366,9 @@ export class SessionV2 extends Session {
     this.#peerGaveUp = true;
     const name = END_CODES[code] ?? "protocol";
     const text = `the peer has given the session up with code ${code}, ${name}`;
-    throw new MuxError(name, text, { resetCode: code });
+    const error = new MuxError(name, text, { resetCode: code });
+    this.answerError = error;
+    throw error;
   }
 }
 

@@ -9,9 +9,10 @@ import { chacha20poly1305 } from "@noble/ciphers/chacha.js";
 import { blake2b } from "@noble/hashes/blake2.js";
 import { hkdf as rfcHkdf } from "@noble/hashes/hkdf.js";
 import { sha256 } from "@noble/hashes/sha2.js";
+import type { MuxSuite } from "../config.ts";
 
 /** Cipher and hash of a session; the key agreement of both is X25519. */
-export type NoiseSuite = "ChaChaPoly_BLAKE2b" | "AESGCM_SHA256";
+export type NoiseSuite = MuxSuite;
 
 /** Bytes of a key of both ciphers, and of a psk. */
 export const NOISE_KEY_BYTES = 32;
