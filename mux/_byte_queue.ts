@@ -32,7 +32,7 @@ export class ByteQueue {
     if (bytes.length > SMALL_BYTES || this.#pieces.length === 0) {
       this.#pieces.push(bytes);
       this.#block = NOTHING;
-      this.#used = 0;
+      this.#used = this.#blockBytes = 0;
     } else this.#pushSmall(bytes);
   }
 
