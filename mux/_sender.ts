@@ -5,6 +5,7 @@
  */
 import type { Aead, SealBox } from "../adapters/aead.ts";
 import type { Conn } from "../adapters/types.ts";
+import { MAX_PRIORITY } from "./config.ts";
 import type { MuxError } from "./errors.ts";
 import { Queue } from "../adapters/queue.ts";
 
@@ -67,9 +68,6 @@ export interface Packer {
   readonly bytes: number;
 }
 
-/** One queue for each priority. */
-const PRIORITIES = 8;
-
 /** What waits to be sent, in its order. */
 export class Outbox {
   queuedAnswers = 0;
@@ -77,8 +75,9 @@ export class Outbox {
   readonly taken: Settle[] = [];
   readonly #controls = new Queue<Control>();
   readonly #creditors = new Queue<Source>();
+  /** One queue for each priority. */
   readonly #ready: readonly Queue<Source>[] = Array.from(
-    { length: PRIORITIES },
+    { length: MAX_PRIORITY + 1 },
     () => new Queue<Source>(),
   );
   #readySources = 0;
@@ -293,11 +292,4 @@ export class Sender {
     this.#running = false;
     for (const resolve of this.#whenIdle.splice(0)) resolve();
   }
-}
-
-/** Doubled until it fits, so that a session that sends little holds little. */
-export function roomFor(size: number, most: number): number {
-  let room = 512;
-  while (room < size) room *= 2;
-  return Math.min(room, Math.max(size, most));
 }

@@ -314,24 +314,21 @@ export abstract class Session {
     const cut = cause instanceof MuxError && cause.code === "truncated" && !this.authenticated;
     if (cause instanceof MuxError && !cut) return this.fail(cause);
     const how = `the transport ${cause === undefined ? "ended without a farewell" : "failed"}`;
-    const options = cause === undefined ? {} : { cause };
-    this.fail(
-      this.authenticated
-        ? new MuxError("truncated", how, options)
-        : this.strangerError(how, options.cause),
-    );
+    this.fail(this.#transportError(how, cause));
   }
 
   /** Reading tells it too, mostly, and after all that the peer had still to say. */
   protected onWriteError(cause: unknown): void {
     if (this.#end !== undefined || this.#peerClosed) return;
-    const text = "the transport failed";
     this.#grace ??= setTimeout(() => {
-      const known = this.authenticated;
-      this.fail(
-        known ? new MuxError("truncated", text, { cause }) : this.strangerError(text, cause),
-      );
+      this.fail(this.#transportError("the transport failed", cause));
     }, WRITE_ERROR_GRACE_MS);
+  }
+
+  /** What an end of the transport without a farewell says depends on whether the peer is known by then. */
+  #transportError(text: string, cause: unknown): MuxError {
+    if (!this.authenticated) return this.strangerError(text, cause);
+    return new MuxError("truncated", text, cause === undefined ? {} : { cause });
   }
 
   // The end.

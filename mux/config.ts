@@ -114,10 +114,13 @@ export interface OpenOptions extends WaitOptions {
   readonly priority?: number | undefined;
 }
 
+/** The lowest priority; 0 is the highest (as of RFC 9218). */
+export const MAX_PRIORITY = 7;
+
 /** Checks a priority. @throws {RangeError} */
 export function requirePriority(priority: number): void {
-  if (Number.isInteger(priority) && priority >= 0 && priority <= 7) return;
-  throw new RangeError(`a priority of ${priority}, expected 0 to 7`);
+  if (Number.isInteger(priority) && priority >= 0 && priority <= MAX_PRIORITY) return;
+  throw new RangeError(`a priority of ${priority}, expected 0 to ${MAX_PRIORITY}`);
 }
 
 const DEFAULTS: Limits = {

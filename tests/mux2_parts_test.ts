@@ -2,7 +2,7 @@
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
-import { GrowingWindow, type WindowGrowth } from "../mux/_window.ts";
+import { GrowingWindow, type WindowGrowth } from "../mux/v2/window.ts";
 import { configOf } from "../mux/config.ts";
 import { MuxError } from "../mux/errors.ts";
 import { PingTimer } from "../mux/v2/ping.ts";

@@ -17,6 +17,7 @@ import {
   TYPE,
 } from "./mux2_scenario_peer.ts";
 import { unhandledDuring } from "./unhandled.ts";
+import { timersAfter } from "./timers.ts";
 
 const WINDOW = 131072;
 
@@ -223,31 +224,6 @@ check("a peer that never ends its transport is waited for so long, and then told
   await ended.catch(() => {});
   far.abort();
 });
-
-/** Counts the timers that are set and have neither fired nor been taken back. */
-async function timersAfter(body: () => Promise<void>): Promise<number> {
-  const { setTimeout: set, clearTimeout: clear } = globalThis;
-  const live = new Set<unknown>();
-  const counted = (act: () => void, ms?: number) => {
-    const timer = set(() => {
-      live.delete(timer);
-      act();
-    }, ms);
-    live.add(timer);
-    return timer;
-  };
-  globalThis.setTimeout = counted as typeof set;
-  globalThis.clearTimeout = (timer) => {
-    live.delete(timer);
-    clear(timer);
-  };
-  try {
-    await body();
-    return live.size;
-  } finally {
-    Object.assign(globalThis, { setTimeout: set, clearTimeout: clear });
-  }
-}
 
 const ends: Readonly<Record<string, (near: Mux, far: Mux) => unknown>> = {
   "of both sides": (near, far) => closeBoth(near, far),

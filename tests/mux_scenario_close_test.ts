@@ -19,6 +19,7 @@ import { closeBoth, codeOf, muxPair, PSK, streamPair, utf8 } from "./mux_pair.ts
 import { leftovers, NOTHING_LEFT, Peer } from "./mux_peer.ts";
 import { pattern } from "./mux_vectors.ts";
 import { unhandledDuring } from "./unhandled.ts";
+import { timersAfter } from "./timers.ts";
 
 const WINDOW = 131072;
 const KEY = deriveKey(PSK);
@@ -231,31 +232,6 @@ check("a peer that never ends its transport is waited for so long, and then told
   await ended.catch(() => {});
   far.abort();
 });
-
-/** Counts the timers that are set and have neither fired nor been taken back. */
-async function timersAfter(body: () => Promise<void>): Promise<number> {
-  const { setTimeout: set, clearTimeout: clear } = globalThis;
-  const live = new Set<unknown>();
-  const counted = (act: () => void, ms?: number) => {
-    const timer = set(() => {
-      live.delete(timer);
-      act();
-    }, ms);
-    live.add(timer);
-    return timer;
-  };
-  globalThis.setTimeout = counted as typeof set;
-  globalThis.clearTimeout = (timer) => {
-    live.delete(timer);
-    clear(timer);
-  };
-  try {
-    await body();
-    return live.size;
-  } finally {
-    Object.assign(globalThis, { setTimeout: set, clearTimeout: clear });
-  }
-}
 
 check("after any end no timer is left", async () => {
   const ends: ((near: Mux, far: Mux) => unknown)[] = [

@@ -4,7 +4,7 @@
  * @module
  */
 import type { SealBox } from "../../adapters/aead.ts";
-import { type Batch, type Outbox, type Packer, roomFor } from "../_sender.ts";
+import type { Batch, Outbox, Packer } from "../_sender.ts";
 import {
   FLAG,
   HEADER_BYTES,
@@ -69,7 +69,7 @@ export class FramePacker implements Packer {
     for (const { payload } of batch) size += HEADER_BYTES + payload.length + TAG_BYTES;
     const turn = this.#turn ^= 1;
     if (this.#buffers[turn]!.length < size) {
-      this.#buffers[turn] = new Uint8Array(roomFor(size, BATCH_BYTES));
+      this.#buffers[turn] = new Uint8Array(roomFor(size));
     }
     const buffer = this.#buffers[turn]!;
     const nonces = new Uint8Array(12 * batch.length);
@@ -124,4 +124,11 @@ function next(outbox: Outbox): Outgoing | undefined {
     return { id: source.id, flags: FLAG.DATA, length: count, payload };
   }
   return undefined;
+}
+
+/** Doubled until it fits, so that a session that sends little holds little. */
+function roomFor(size: number): number {
+  let room = 512;
+  while (room < size) room *= 2;
+  return Math.min(room, Math.max(size, BATCH_BYTES));
 }

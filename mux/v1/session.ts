@@ -10,7 +10,6 @@ import { Receiver } from "../_receiver.ts";
 import { type Control, Sender } from "../_sender.ts";
 import { Session } from "../_session.ts";
 import type { Link, StreamCore } from "../_stream.ts";
-import { FixedWindow } from "../_window.ts";
 import { type Config, WINDOW_BYTES } from "../config.ts";
 import { MuxError } from "../errors.ts";
 import { type MuxStats, statsWithoutRtt } from "../stats.ts";
@@ -18,6 +17,7 @@ import { FLAG } from "./frame.ts";
 import { deriveKey } from "./key.ts";
 import { FramePacker } from "./packer.ts";
 import { FrameUnpacker } from "./unpacker.ts";
+import { FixedWindow } from "./window.ts";
 
 export class SessionV1 extends Session {
   protected readonly sender: Sender;

@@ -5,12 +5,13 @@
  */
 import type { MuxSuite } from "../config.ts";
 import { MuxError } from "../errors.ts";
+import { MAX_NOISE_MESSAGE_BYTES } from "./noise.ts";
 import { NOISE_NONCE_BYTES, NOISE_TAG_BYTES, rekey, writeNonce } from "./suite.ts";
 
 /** Bytes of the length in front of a record, most significant first. */
 export const LENGTH_BYTES = 2;
-/** The longest record, without its length: Noise has no longer messages. */
-export const MAX_RECORD_BYTES = 65535;
+/** The longest record, without its length. */
+export const MAX_RECORD_BYTES: number = MAX_NOISE_MESSAGE_BYTES;
 /** What fits into one. */
 export const MAX_PLAIN_BYTES: number = MAX_RECORD_BYTES - NOISE_TAG_BYTES;
 

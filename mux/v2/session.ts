@@ -11,8 +11,7 @@ import { type Control, Sender } from "../_sender.ts";
 import { Session } from "../_session.ts";
 import type { Link, StreamCore } from "../_stream.ts";
 import { until } from "../_wait.ts";
-import { GrowingWindow, type WindowGrowth } from "../_window.ts";
-import type { Config, MuxSuite } from "../config.ts";
+import { type Config, MAX_PRIORITY, type MuxSuite } from "../config.ts";
 import { MuxError, type MuxErrorCode } from "../errors.ts";
 import type { MuxStats } from "../stats.ts";
 import { MAX_NUMBER, TYPE } from "./frame.ts";
@@ -23,6 +22,7 @@ import { StreamQuota } from "./quota.ts";
 import { RecordKeys, type RekeyAfter } from "./record.ts";
 import type { Settings } from "./settings.ts";
 import { RecordUnpacker } from "./unpacker.ts";
+import { GrowingWindow, type WindowGrowth } from "./window.ts";
 
 const CIPHERS: Readonly<Record<MuxSuite, AeadCipher>> = {
   ChaChaPoly_BLAKE2b: "ChaCha20-Poly1305",
@@ -336,7 +336,9 @@ export class SessionV2 extends Session {
     }
     if (id > MAX_STREAM) throw new MuxError("limit", `stream ${id}, at most ${MAX_STREAM} is`);
     this.#nextTheirs += 2;
-    if (priority > 7) throw new MuxError("protocol", `a priority of ${priority}, at most 7`);
+    if (priority > MAX_PRIORITY) {
+      throw new MuxError("protocol", `a priority of ${priority}, at most ${MAX_PRIORITY}`);
+    }
     if (id >= this.#refusedFrom) {
       // It has heard, or will hear, that this one is not served.
       this.refused++;
